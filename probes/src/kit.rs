@@ -1,0 +1,80 @@
+//! One probe per target, with its connection kept warm.
+
+use std::sync::Arc;
+
+use rustls::ClientConfig;
+
+use crate::http::HttpProbe;
+use crate::postgres::PostgresProbe;
+use crate::quic::{PeerProbe, Sender};
+use crate::sample::Sample;
+use crate::target::Target;
+use crate::tcp::TcpProbe;
+use crate::tls::{TlsError, Trust, client_config};
+use crate::{Order, Probe};
+
+/// What the probes of all targets have in common.
+#[derive(Debug, Default)]
+pub struct Means {
+    /// Needed for peers only.
+    pub sender: Option<Sender>,
+    /// Replaces the host of every `https://` target in its TLS handshake.
+    pub http_sni: Option<String>,
+    /// PEM file of the authorities for `https://` targets; without it, the system's.
+    pub http_ca: Option<std::path::PathBuf>,
+}
+
+/// Why a target cannot be measured at all; all of these are faults of the configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum KitError {
+    /// A peer without the means to reach it.
+    #[error("peers need a mesh secret: give --mesh-secret-file, or make one with `probe secret new`")]
+    NoSender,
+    /// Certificates or keys that cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
+
+/// The probe of one target.
+pub enum Kit {
+    /// Echo over QUIC.
+    Peer(PeerProbe),
+    /// The timed query.
+    Postgres(PostgresProbe),
+    /// A bare connect.
+    Tcp(TcpProbe),
+    /// A GET.
+    Http(HttpProbe),
+}
+
+impl Kit {
+    /// Lays out what is needed for `target`; nothing is sent yet.
+    pub fn new(target: Target, means: &Means) -> Result<Self, KitError> {
+        Ok(match target {
+            Target::Peer(address) => {
+                Self::Peer(means.sender.as_ref().ok_or(KitError::NoSender)?.peer(address))
+            }
+            Target::Postgres(conninfo) => Self::Postgres(PostgresProbe::new(*conninfo)?),
+            Target::Tcp(address) => Self::Tcp(TcpProbe::new(address)),
+            Target::Http(url) => {
+                let tls: ClientConfig = if url.is_tls() {
+                    client_config(Trust::ChainAndName, means.http_ca.as_deref(), None)?
+                } else {
+                    client_config(Trust::Nothing, None, None)?
+                };
+                Self::Http(HttpProbe::new(url, means.http_sni.clone(), Arc::new(tls)))
+            }
+        })
+    }
+}
+
+impl Probe for Kit {
+    async fn sample(&self, order: Order) -> Sample {
+        match self {
+            Self::Peer(probe) => probe.sample(order).await,
+            Self::Postgres(probe) => probe.sample(order).await,
+            Self::Tcp(probe) => probe.sample(order).await,
+            Self::Http(probe) => probe.sample(order).await,
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! The timed query: four timestamps in one statement tell network from execution.
+//!
+//! `statement_timestamp()` is when the server's process received the statement (T2), `clock_timestamp()` is now (T3),
+//! both in microseconds; T1 and T4 are ours. Execution is T3−T2 and the network's share is (T4−T1)−(T3−T2). A process
+//! that gets no CPU stamps its receipt late, so its waiting lands in the network's share: only a concurrent bare
+//! connect can tell.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task::JoinHandle;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{Client, Connection, Row, Statement};
+
+use super::Room;
+use super::conninfo::TargetSessionAttrs;
+use super::failure::failure;
+use crate::sample::{Failure, Reason, Sample, Timing};
+use crate::stopwatch::Stopwatch;
+
+const QUERY: &str = "SELECT statement_timestamp(), clock_timestamp()";
+const LOOK_EVERY: Duration = Duration::from_secs(30);
+
+/// One open connection with its statement ready.
+pub(super) struct Session {
+    client: Client,
+    statement: Option<Statement>,
+    /// A pooler in transaction mode may send our statement to another server process, which does not know it.
+    unnamed: AtomicBool,
+    encrypted: bool,
+    place: String,
+    ended: Arc<OnceLock<Failure>>,
+    last_look: Mutex<Stopwatch>,
+    driver: JoinHandle<()>,
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // The driver says goodbye by itself once the client is gone; one that hangs on a dead line must not stay.
+        if self.ended.get().is_some() {
+            self.driver.abort();
+        }
+    }
+}
+
+impl Session {
+    /// Takes the connection over and prepares the statement.
+    pub(super) async fn start<S, T>(
+        client: Client,
+        connection: Connection<S, T>,
+        encrypted: bool,
+        place: String,
+    ) -> Result<Self, Failure>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        T: tokio_postgres::tls::TlsStream + Unpin + Send + 'static,
+    {
+        let ended = Arc::new(OnceLock::new());
+        let driver = tokio::spawn({
+            let (ended, place) = (Arc::clone(&ended), place.clone());
+            async move {
+                let end = match connection.await {
+                    Ok(()) => Failure::new(Reason::Closed, "the server closed the connection"),
+                    Err(error) => failure(&error, &place),
+                };
+                // Set once: a connection ends once.
+                let _ = ended.set(end);
+            }
+        });
+        let statement = match client.prepare(QUERY).await {
+            Ok(statement) => Some(statement),
+            Err(error) if is_pooled(&error) => None,
+            Err(error) => return Err(failure(&error, &place)),
+        };
+        Ok(Self {
+            unnamed: AtomicBool::new(statement.is_none()),
+            statement,
+            client,
+            encrypted,
+            place,
+            ended,
+            last_look: Mutex::new(Stopwatch::start()),
+            driver,
+        })
+    }
+
+    pub(super) fn encrypted(&self) -> bool {
+        self.encrypted
+    }
+
+    /// Why the connection is gone, once it is.
+    pub(super) fn ended(&self) -> Option<Failure> {
+        if let Some(failure) = self.ended.get() {
+            return Some(failure.clone());
+        }
+        self.client.is_closed().then(|| Failure::new(Reason::Closed, "the server closed the connection"))
+    }
+
+    /// One round trip. A query that is still on its way does not hold the next one back on our side; the server answers
+    /// them in order, so a stall is felt by all of them, as it should be.
+    pub(super) async fn query(&self, deadline: Duration) -> Sample {
+        let watch = Stopwatch::start();
+        let answer = tokio::time::timeout(deadline, self.ask()).await;
+        let rtt = watch.elapsed();
+        let row = match answer {
+            Err(_) => {
+                let detail = format!("no answer to the query within {:.1} s", deadline.as_secs_f64());
+                return Failure::new(Reason::Timeout, detail).into();
+            }
+            Ok(Err(said)) => {
+                // «connection closed» is only the echo of what the connection itself was told.
+                let reason = if said.reason == Reason::Closed { self.ended.get().cloned() } else { None };
+                return reason.unwrap_or(said).into();
+            }
+            Ok(Ok(row)) => row,
+        };
+        match execution(&row) {
+            Some(server) if server <= rtt => {
+                Timing { rtt, server: Some(server), encrypted: Some(self.encrypted), ..Timing::default() }
+                    .into()
+            }
+            // The server's clock was set between its two readings: the split is void, the round trip is not.
+            _ => Timing { rtt, encrypted: Some(self.encrypted), ..Timing::default() }.into(),
+        }
+    }
+
+    async fn ask(&self) -> Result<Row, Failure> {
+        if let Some(statement) = self.statement.as_ref().filter(|_| !self.unnamed.load(Ordering::Relaxed)) {
+            match self.client.query_one(statement, &[]).await {
+                Err(error) if is_pooled(&error) => self.unnamed.store(true, Ordering::Relaxed),
+                answer => return answer.map_err(|error| failure(&error, &self.place)),
+            }
+        }
+        // One round trip as well: parse, bind and execute travel together, and no statement has a name.
+        self.one(QUERY).await
+    }
+
+    /// Whether this server is of the kind that `target_session_attrs` wants.
+    pub(super) async fn be(&self, wanted: TargetSessionAttrs) -> Result<(), Failure> {
+        if wanted == TargetSessionAttrs::Any {
+            return Ok(());
+        }
+        let query = "SELECT pg_is_in_recovery(), current_setting('transaction_read_only') = 'on'";
+        let row = self.one(query).await?;
+        let (standby, read_only): (bool, bool) = (self.column(&row, 0)?, self.column(&row, 1)?);
+        let fits = match wanted {
+            TargetSessionAttrs::Any => true,
+            TargetSessionAttrs::ReadWrite => !read_only,
+            TargetSessionAttrs::ReadOnly => read_only,
+            TargetSessionAttrs::Primary => !standby,
+            TargetSessionAttrs::Standby | TargetSessionAttrs::PreferStandby => standby,
+        };
+        if fits {
+            return Ok(());
+        }
+        let kind = if standby { "a standby" } else { "a primary" };
+        // Not a no to who we are: another host of the list may be of the wanted kind.
+        Err(Failure::new(
+            Reason::Refused,
+            format!("{} is {kind}, which target_session_attrs does not want", self.place),
+        ))
+    }
+
+    pub(super) fn look_is_due(&self) -> bool {
+        let mut last = self.last_look.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = last.elapsed() >= LOOK_EVERY;
+        if due {
+            *last = Stopwatch::start();
+        }
+        due
+    }
+
+    /// Fails when the server is short of free connections.
+    pub(super) async fn look_for_room(&self) -> Result<(), Failure> {
+        let query = "SELECT current_setting('max_connections')::int \
+                     - current_setting('superuser_reserved_connections')::int, \
+                     (SELECT coalesce(sum(numbackends), 0)::int FROM pg_stat_database)";
+        let row = self.one(query).await?;
+        Room { usable: self.column(&row, 0)?, used: self.column(&row, 1)? }.verdict()
+    }
+
+    async fn one(&self, query: &str) -> Result<Row, Failure> {
+        let rows = self.client.query_typed(query, &[]).await.map_err(|error| failure(&error, &self.place))?;
+        rows.into_iter().next().ok_or_else(|| Failure::new(Reason::Protocol, "the server gave no row"))
+    }
+
+    fn column<'a, T: tokio_postgres::types::FromSql<'a>>(
+        &self,
+        row: &'a Row,
+        index: usize,
+    ) -> Result<T, Failure> {
+        row.try_get(index).map_err(|error| failure(&error, &self.place))
+    }
+}
+
+/// T3−T2 on the server's own clock; `None` when it went backwards.
+fn execution(row: &Row) -> Option<Duration> {
+    let received: SystemTime = row.try_get(0).ok()?;
+    let now: SystemTime = row.try_get(1).ok()?;
+    now.duration_since(received).ok()
+}
+
+fn is_pooled(error: &tokio_postgres::Error) -> bool {
+    matches!(error.code(), Some(&SqlState::INVALID_SQL_STATEMENT_NAME | &SqlState::DUPLICATE_PSTATEMENT))
+}

@@ -1,0 +1,183 @@
+//! A connection that is kept open: used while it stands, opened again in the background after it broke.
+//!
+//! Measuring never waits for a connection. While there is none, every slot gets the reason why, so that an outage is
+//! counted in full instead of being answered late by the first good reply after it. Attempts back off from 250 ms to
+//! 5 s, and to 30 s where the other side said no to who we are, so that a wrong password is not tried in a loop.
+
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::sample::{Failure, Phases, Reason};
+use crate::stopwatch::Stopwatch;
+
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+const PAUSE_AFTER_NO: Duration = Duration::from_secs(30);
+/// How long an attempt in the background may take.
+const ATTEMPT: Duration = Duration::from_secs(5);
+
+/// How a connection of one kind is opened.
+pub(crate) trait Open: Send + Sync + 'static {
+    type Connection: Send + Sync + 'static;
+
+    /// Opens a connection, or says why not. Gives up by itself when the deadline has passed.
+    fn open(
+        &self,
+        deadline: Duration,
+    ) -> impl Future<Output = Result<(Self::Connection, Phases), Failure>> + Send;
+}
+
+/// One connection of that kind, kept warm.
+pub(crate) struct Warm<O: Open> {
+    opener: O,
+    state: Mutex<State<O::Connection>>,
+}
+
+enum State<C> {
+    Up(Arc<C>),
+    Down(Down),
+}
+
+struct Down {
+    failure: Failure,
+    since: Stopwatch,
+    pause: Duration,
+    trying: bool,
+}
+
+impl<O: Open> Warm<O> {
+    pub(crate) fn new(opener: O) -> Self {
+        let failure = Failure::new(Reason::Closed, "no connection was opened yet");
+        let down = Down { failure, since: Stopwatch::start(), pause: Duration::ZERO, trying: false };
+        Self { opener, state: Mutex::new(State::Down(down)) }
+    }
+
+    /// Opens now and keeps what it got; the answer is the phases or the reason.
+    pub(crate) async fn open(
+        self: &Arc<Self>,
+        deadline: Duration,
+    ) -> Result<(Arc<O::Connection>, Phases), Failure> {
+        match self.opener.open(deadline).await {
+            Ok((connection, phases)) => {
+                let connection = Arc::new(connection);
+                self.set(State::Up(Arc::clone(&connection)));
+                Ok((connection, phases))
+            }
+            Err(failure) => {
+                self.fail(failure.clone());
+                Err(failure)
+            }
+        }
+    }
+
+    /// The standing connection, or at once the reason why there is none; then a new attempt may start behind the scene.
+    pub(crate) fn current(self: &Arc<Self>) -> Result<Arc<O::Connection>, Failure> {
+        let failure = match &mut *self.lock() {
+            State::Up(connection) => return Ok(Arc::clone(connection)),
+            State::Down(down) => {
+                if down.trying || down.since.elapsed() < down.pause {
+                    return Err(down.failure.clone());
+                }
+                down.trying = true;
+                down.failure.clone()
+            }
+        };
+        let this = Arc::clone(self);
+        tokio::spawn(async move {
+            // The outcome stays in the state; the slots that ask meanwhile are told the reason that stands there.
+            let _ = this.open(ATTEMPT).await;
+        });
+        Err(failure)
+    }
+
+    /// The given connection is no good any more. Ignored when another one has taken its place.
+    pub(crate) fn broke(&self, connection: &Arc<O::Connection>, failure: Failure) {
+        let stands = match &*self.lock() {
+            State::Up(current) => Arc::ptr_eq(current, connection),
+            State::Down(_) => false,
+        };
+        if stands {
+            self.fail(failure);
+        }
+    }
+
+    fn fail(&self, failure: Failure) {
+        let mut state = self.lock();
+        let pause = match (failure.reason, &*state) {
+            (Reason::Auth | Reason::Database | Reason::ConnectionsLow, _) => PAUSE_AFTER_NO,
+            (_, State::Down(down)) if down.pause > Duration::ZERO => (down.pause * 2).min(LONGEST_PAUSE),
+            _ => FIRST_PAUSE,
+        };
+        *state = State::Down(Down { failure, since: Stopwatch::start(), pause, trying: false });
+    }
+
+    fn set(&self, state: State<O::Connection>) {
+        *self.lock() = state;
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State<O::Connection>> {
+        // Nothing is left half done under this lock, so a panic elsewhere does not spoil the state.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    struct Scripted {
+        attempts: AtomicUsize,
+        fails: usize,
+        reason: Reason,
+    }
+
+    impl Open for Scripted {
+        type Connection = usize;
+
+        async fn open(&self, _: Duration) -> Result<(usize, Phases), Failure> {
+            let attempt = self.attempts.fetch_add(1, Ordering::SeqCst);
+            if attempt < self.fails {
+                return Err(Failure::new(self.reason, format!("attempt {attempt}")));
+            }
+            Ok((attempt, Phases::default()))
+        }
+    }
+
+    fn warm(fails: usize, reason: Reason) -> Arc<Warm<Scripted>> {
+        Arc::new(Warm::new(Scripted { attempts: AtomicUsize::new(0), fails, reason }))
+    }
+
+    #[tokio::test]
+    async fn a_broken_connection_gives_its_reason_at_once_and_comes_back_by_itself() {
+        let warm = warm(0, Reason::Closed);
+        let (first, _) = warm.open(ATTEMPT).await.unwrap();
+        warm.broke(&first, Failure::new(Reason::Closed, "cut"));
+        assert_eq!(warm.current().unwrap_err().detail, "cut");
+        let mut asked = 0;
+        let second = loop {
+            asked += 1;
+            match warm.current() {
+                Ok(connection) => break connection,
+                Err(failure) => assert_eq!(failure.detail, "cut"),
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        };
+        assert_eq!(*second, 1, "one attempt, although {asked} slots asked");
+        warm.broke(&first, Failure::new(Reason::Closed, "stale news"));
+        assert!(warm.current().is_ok(), "news of an old connection does not touch the new one");
+    }
+
+    #[tokio::test]
+    async fn a_no_to_who_we_are_is_not_tried_in_a_loop() {
+        let warm = warm(9, Reason::Auth);
+        assert!(warm.open(ATTEMPT).await.is_err());
+        for _ in 0..20 {
+            assert_eq!(warm.current().unwrap_err().detail, "attempt 0");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert_eq!(warm.opener.attempts.load(Ordering::SeqCst), 1);
+    }
+}

@@ -1,0 +1,242 @@
+//! The command line: clap's shapes, turned into settings by [`crate::config`] and then forgotten.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// The whole command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "probe",
+    version,
+    about = "Measures and judges the latencies that Coder's scaling guide demands",
+    long_about = "Measures the round trips between coderd replicas and PostgreSQL and judges them against the 10 ms \
+                  that Coder's scaling guide demands.",
+    after_help = "Examples:
+  probe demo                                          see it work: three agents and a PostgreSQL on this machine
+  probe check --postgres-url-file url.txt             is the database close enough?
+  probe check --peer coderd-1 --peer coderd-2         are the other replicas?
+  probe secret new > mesh-secret                      make the secret that the agents share"
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Measure once and judge: exit code 0 pass, 1 fail, 2 usage or configuration, 3 inconclusive
+    Check(CheckArgs),
+    /// Answer the echoes of other agents until told to stop
+    Agent(AgentArgs),
+    /// Show it all on this machine: three agents and a PostgreSQL, no configuration
+    Demo(DemoArgs),
+    /// Make a mesh secret
+    Secret(SecretArgs),
+}
+
+/// Who we are in the mesh.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Identity in the mesh")]
+pub struct IdentityArgs {
+    /// File with the mesh secret that all agents share (`probe secret new` makes one); the secret itself may also
+    /// stand in PROBE_MESH_SECRET
+    #[arg(long, value_name = "FILE", env = "PROBE_MESH_SECRET_FILE")]
+    pub mesh_secret_file: Option<PathBuf>,
+    /// Certificate chain of this agent, PEM, instead of a mesh secret
+    #[arg(long, value_name = "FILE", env = "PROBE_TLS_CERT")]
+    pub tls_cert: Option<PathBuf>,
+    /// Private key of this agent, PEM
+    #[arg(long, value_name = "FILE", env = "PROBE_TLS_KEY")]
+    pub tls_key: Option<PathBuf>,
+    /// Authorities that the other agents' certificates come from, PEM
+    #[arg(long, value_name = "FILE", env = "PROBE_TLS_CA")]
+    pub tls_ca: Option<PathBuf>,
+    /// Name that the other agents' certificates carry; without it, the host that is dialled
+    #[arg(long, value_name = "NAME", env = "PROBE_TLS_SERVER_NAME")]
+    pub tls_server_name: Option<String>,
+    /// Encrypt, but let anybody echo with us and pose as a peer. For experiments only
+    #[arg(long)]
+    pub insecure_no_auth: bool,
+}
+
+/// `probe check`.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Examples:
+  probe check --postgres-url-file url.txt --peer coderd-1=coderd --peer coderd-2=coderd
+  probe check --tcp db.internal:5432 --http http://10.0.0.7:8080/healthz -o json
+  probe check --peer coderd-1 --fail-on never       report, but never stop a deployment
+
+Exit codes: 0 pass · 1 at least one target fails or cannot be reached · 2 usage or configuration ·
+3 inconclusive (no target, too few samples, own noise) · 130/143 stopped by a signal.
+`--fail-on never` turns 1, 2 and 3 into 0.")]
+pub struct CheckArgs {
+    /// PostgreSQL to measure, as URL or key=value string. It may hold a password, which is never printed but can be
+    /// seen in the process list: prefer --postgres-url-file or CODER_PG_CONNECTION_URL [env: CODER_PG_CONNECTION_URL]
+    #[arg(long, value_name = "URL", help_heading = "Targets")]
+    pub postgres: Vec<String>,
+    /// File that holds such a string
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "PROBE_POSTGRES_URL_FILE",
+        value_delimiter = ',',
+        help_heading = "Targets"
+    )]
+    pub postgres_url_file: Vec<PathBuf>,
+    /// Another agent to echo with; port 9862 unless given; role coderd, postgres, proxy or provisioner
+    #[arg(long, value_name = "HOST[:PORT][=ROLE]", help_heading = "Targets")]
+    pub peer: Vec<String>,
+    /// TCP port to connect to, at most twice a second
+    #[arg(long, value_name = "HOST:PORT[=ROLE]", help_heading = "Targets")]
+    pub tcp: Vec<String>,
+    /// Address to GET on a fresh connection, at most twice a second; judged from request to first byte
+    #[arg(long, value_name = "URL[=ROLE]", help_heading = "Targets")]
+    pub http: Vec<String>,
+    /// Name for the TLS handshake and the certificate of https targets, instead of the URL's host
+    #[arg(long, value_name = "NAME", help_heading = "Targets")]
+    pub http_sni: Option<String>,
+    /// Authorities of https targets, PEM, instead of the system's
+    #[arg(long, value_name = "FILE", help_heading = "Targets")]
+    pub http_ca: Option<PathBuf>,
+
+    /// A round trip that takes this long or longer is over the budget
+    #[arg(long, value_name = "DURATION", default_value = "10ms", value_parser = duration, help_heading = "Judgement")]
+    pub budget: Duration,
+    /// The share of round trips that must stay below the budget
+    #[arg(long, value_name = "SHARE", default_value = "0.95", value_parser = quantile, help_heading = "Judgement")]
+    pub quantile: f64,
+    /// How long each target is measured [default: 12s, or as long as its rate needs for a pass]
+    #[arg(long, value_name = "DURATION", value_parser = duration, help_heading = "Judgement")]
+    pub time_limit: Option<Duration>,
+    /// What makes the exit code other than 0
+    #[arg(
+        long,
+        value_name = "WHEN",
+        default_value = "breach",
+        env = "PROBE_FAIL_ON",
+        help_heading = "Judgement"
+    )]
+    pub fail_on: FailOn,
+    /// Form of the report on standard output
+    #[arg(short, long, value_name = "FORM", default_value = "human")]
+    pub output: Output,
+
+    /// Identity.
+    #[command(flatten)]
+    pub identity: IdentityArgs,
+}
+
+/// When `check` ends with something else than 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum FailOn {
+    /// When a target fails, or nothing can be said
+    Breach,
+    /// On warnings too
+    Warning,
+    /// Never: report only
+    Never,
+}
+
+/// Forms of the report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people
+    Human,
+    /// For programs; see docs/check.md
+    Json,
+}
+
+/// `probe agent`.
+#[derive(Debug, Clone, Args)]
+pub struct AgentArgs {
+    /// UDP address of the reflector; `[::]` serves both families
+    #[arg(long, value_name = "IP:PORT", default_value = "[::]:9862", env = "PROBE_LISTEN")]
+    pub listen: SocketAddr,
+    /// TCP address for /healthz and /readyz
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:9863", env = "PROBE_WEB")]
+    pub web: SocketAddr,
+    /// Identity.
+    #[command(flatten)]
+    pub identity: IdentityArgs,
+}
+
+/// `probe demo`.
+#[derive(Debug, Clone, Args)]
+pub struct DemoArgs {
+    /// Form of the report on standard output
+    #[arg(short, long, value_name = "FORM", default_value = "human")]
+    pub output: Output,
+}
+
+/// `probe secret`.
+#[derive(Debug, Clone, Args)]
+pub struct SecretArgs {
+    /// What to do with it.
+    #[command(subcommand)]
+    pub command: SecretCommand,
+}
+
+/// `probe secret …`.
+#[derive(Debug, Clone, Subcommand)]
+pub enum SecretCommand {
+    /// Print 32 random bytes as hex: `probe secret new > mesh-secret`
+    New,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let duration = humantime::parse_duration(text)
+        .map_err(|error| format!("{error}; write a number with a unit, like 10ms or 30s"))?;
+    if duration.is_zero() { Err("it must be longer than nothing".to_owned()) } else { Ok(duration) }
+}
+
+fn quantile(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(share) if (0.5..=0.999).contains(&share) => Ok(share),
+        Ok(_) => Err("it must be between 0.5 and 0.999".to_owned()),
+        Err(error) => Err(format!("{error}; write a share like 0.95")),
+    }
+}
+
+/// Whether the raw arguments ask for `--fail-on never`: needed when the rest of them cannot be understood.
+pub fn asks_never_to_fail(arguments: &[String], environment: Option<&str>) -> bool {
+    let mut asked = environment == Some("never");
+    for (index, argument) in arguments.iter().enumerate() {
+        if let Some(value) = argument.strip_prefix("--fail-on=") {
+            asked = value == "never";
+        } else if argument == "--fail-on" {
+            asked = arguments.get(index + 1).is_some_and(|value| value == "never");
+        }
+    }
+    asked && arguments.iter().any(|argument| argument == "check")
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn never_failing_is_understood_even_in_a_broken_command_line() {
+        let asks = |line: &str, environment| {
+            let arguments: Vec<_> = line.split(' ').map(str::to_owned).collect();
+            asks_never_to_fail(&arguments, environment)
+        };
+        assert!(asks("probe check --nonsense --fail-on never", None));
+        assert!(asks("probe check --fail-on=never --nonsense", None));
+        assert!(asks("probe check --nonsense", Some("never")));
+        assert!(!asks("probe check --nonsense --fail-on=breach", Some("never")));
+        assert!(!asks("probe agent --nonsense", Some("never")));
+        assert!(!asks("probe check --fail-on", None));
+    }
+}

@@ -1,0 +1,142 @@
+//! `probe demo`: three agents and a PostgreSQL on this machine, without configuration, network or root.
+//!
+//! Each agent has its measuring thread and its sockets as it would have in a process of its own; all echoes really go
+//! through loopback with mutual TLS under a mesh secret that lives as long as the demo.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use probes::postgres::conninfo::{Conninfo, ConninfoError};
+use probes::secret::{MeshSecret, SecretError};
+use probes::target::Kind;
+use probes::tls::Identity;
+use probes::{HostPort, Target};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::agent::measuring::{self, Job, Measuring, MeasuringError};
+use crate::check::{self, Progress};
+use crate::mesh::peer::{Link, Role};
+use crate::mesh::report::Report;
+use crate::mesh::schedule::Schedule;
+use crate::mesh::verdict::Rule;
+
+pub mod cluster;
+
+use cluster::Cluster;
+
+/// Ten slots a second for this long: enough for a pass with one slow round trip, and over within 20 s in all.
+const SPAN: Duration = Duration::from_secs(10);
+const BUDGET: Duration = Duration::from_millis(10);
+
+/// Why the demo did not run as scripted.
+#[derive(Debug, thiserror::Error)]
+pub enum DemoError {
+    /// An agent.
+    #[error(transparent)]
+    Measuring(#[from] MeasuringError),
+    /// The mesh secret.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// The private server's own connection string.
+    #[error(transparent)]
+    Conninfo(#[from] ConninfoError),
+    /// A task of the demo panicked.
+    #[error("an agent of the demo ended unexpectedly")]
+    Agent,
+}
+
+/// The story and its report. `tell` gets one line at a time, `progress` is called after each slot of the first agent.
+pub async fn run(
+    mut tell: impl FnMut(&str),
+    progress: impl FnMut(Progress) + Send + 'static,
+) -> Result<Report, DemoError> {
+    let secret = MeshSecret::parse(&MeshSecret::generate_hex()?)?;
+    let cluster = tokio::task::spawn_blocking(|| Cluster::start(&[])).await.map_err(|_| DemoError::Agent)?;
+    let postgres = match &cluster {
+        Ok(cluster) => Some(Conninfo::parse(&cluster.url(), &|_| None)?),
+        Err(error) => {
+            tell(&format!("left out: PostgreSQL ({error})"));
+            None
+        }
+    };
+    let mut agents = Vec::new();
+    for name in ["agent-a", "agent-b", "agent-c"] {
+        let settings = measuring::Settings {
+            identity: Some(Identity::Secret(secret.clone())),
+            listen: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
+            ..measuring::Settings::default()
+        };
+        agents.push((name, Measuring::start(settings).await?));
+    }
+    tell(&format!(
+        "three agents on loopback measure each other{} for {} s",
+        if postgres.is_some() { " and a private PostgreSQL" } else { "" },
+        SPAN.as_secs()
+    ));
+    let addresses: Vec<_> = agents.iter().map(|(name, agent)| (*name, agent.listening())).collect();
+    let start = now();
+    let mut running = JoinSet::new();
+    let mut progress = Some(progress);
+    for (index, (name, agent)) in agents.into_iter().enumerate() {
+        let links = links(name, &addresses, postgres.as_ref());
+        let (links, jobs): (Vec<_>, Vec<_>) = links.into_iter().unzip();
+        let mut progress = progress.take();
+        running.spawn(async move {
+            let report = move |state| progress.iter_mut().for_each(|progress| progress(state));
+            let windows = check::collect(&agent, jobs, BUDGET, report).await;
+            (index, agent, links, windows)
+        });
+    }
+    let mut finished = Vec::new();
+    while let Some(one) = running.join_next().await {
+        finished.push(one.map_err(|_| DemoError::Agent)?);
+    }
+    // An agent that is done early must go on answering the others until all are.
+    finished.sort_by_key(|(index, ..)| *index);
+    let elapsed = now().duration_since(start);
+    let (mut links, mut windows) = (Vec::new(), Vec::new());
+    for (_, agent, agent_links, agent_windows) in finished {
+        agent.stop().await;
+        links.extend(agent_links);
+        windows.extend(agent_windows?);
+    }
+    // Stopping the server takes a moment and must not hold up a runtime's thread.
+    let _ = tokio::task::spawn_blocking(move || drop(cluster)).await;
+    let targets = u32::try_from(links.len()).unwrap_or(u32::MAX);
+    let rule = Rule { budget: BUDGET, quantile: 0.95, alpha: 0.05, targets };
+    Ok(Report::new(&links, &windows, rule, elapsed))
+}
+
+/// What one agent measures: the other two, and the database.
+fn links(
+    source: &str,
+    addresses: &[(&str, Option<SocketAddr>)],
+    postgres: Option<&Conninfo>,
+) -> Vec<(Link, Job)> {
+    let mut targets = Vec::new();
+    for (name, address) in addresses {
+        if let Some(address) = address.filter(|_| *name != source) {
+            let address = HostPort { host: address.ip().to_string(), port: address.port() };
+            targets.push(((*name).to_owned(), Target::Peer(address), Role::Coderd));
+        }
+    }
+    if let Some(conninfo) = postgres {
+        targets.push(("postgres".to_owned(), Target::Postgres(Box::new(conninfo.clone())), Role::Postgres));
+    }
+    targets
+        .into_iter()
+        .map(|(name, target, role)| {
+            let interval = check::interval(Kind::Peer);
+            let schedule = Schedule::over(SPAN, interval, &format!("{source} {name}"));
+            let link =
+                Link { source: Some(source.to_owned()), target: name, kind: target.kind(), role: Some(role) };
+            (link, Job { target, schedule })
+        })
+        .collect()
+}
+
+#[expect(clippy::disallowed_methods, reason = "the length of the whole demo, which no verdict depends on")]
+fn now() -> Instant {
+    Instant::now()
+}

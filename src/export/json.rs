@@ -1,0 +1,148 @@
+//! The report as JSON, `schema_version` 1. Durations are microseconds with at most one decimal; `null` is «not known»
+//! or «does not apply», never zero. Fields are only ever added within a schema version.
+
+use std::time::Duration;
+
+use probes::sample::Phases;
+use serde::Serialize;
+
+use crate::mesh::report::{Figures, Report, TargetReport, Warning};
+use crate::mesh::verdict::{Reason, Verdict};
+use crate::mesh::window::Counts;
+
+/// The version of the shape below.
+pub const SCHEMA_VERSION: u32 = 1;
+
+#[derive(Serialize)]
+struct Document<'a> {
+    schema_version: u32,
+    version: &'static str,
+    verdict: Verdict,
+    budget_us: f64,
+    quantile: f64,
+    confidence: f64,
+    elapsed_us: f64,
+    targets: Vec<Target<'a>>,
+}
+
+#[derive(Serialize)]
+struct Target<'a> {
+    name: &'a str,
+    source: Option<&'a str>,
+    kind: &'static str,
+    role: Option<&'static str>,
+    verdict: Verdict,
+    reason: Reason,
+    detail: Option<&'a str>,
+    hint: Option<&'a str>,
+    warnings: &'a [Warning],
+    samples: u32,
+    exceeded: u32,
+    exceeded_share: Bounds,
+    lost: u32,
+    lost_there: u32,
+    lost_back: u32,
+    outcomes: Counts,
+    judged_quantile_us: Option<f64>,
+    rtt_us: Spread,
+    network_us: Option<Spread>,
+    execution_us: Option<Spread>,
+    connect_us: Option<Connect>,
+    encrypted: Option<bool>,
+}
+
+#[derive(Serialize)]
+struct Bounds {
+    lower: f64,
+    upper: f64,
+}
+
+#[derive(Serialize)]
+struct Spread {
+    min: Option<f64>,
+    p50: Option<f64>,
+    p95: Option<f64>,
+    p99: Option<f64>,
+    max: Option<f64>,
+}
+
+#[derive(Serialize)]
+struct Connect {
+    resolve: f64,
+    tcp: Option<f64>,
+    tls: Option<f64>,
+    auth: Option<f64>,
+}
+
+/// One pretty-printed document with a newline at its end.
+pub fn render(report: &Report) -> Result<String, serde_json::Error> {
+    let document = Document {
+        schema_version: SCHEMA_VERSION,
+        version: env!("CARGO_PKG_VERSION"),
+        verdict: report.verdict,
+        budget_us: micros(report.rule.budget),
+        quantile: report.rule.quantile,
+        confidence: 1.0 - report.rule.alpha,
+        elapsed_us: micros(report.elapsed),
+        targets: report.targets.iter().map(target).collect(),
+    };
+    let mut text = serde_json::to_string_pretty(&document)?;
+    text.push('\n');
+    Ok(text)
+}
+
+fn target(target: &TargetReport) -> Target<'_> {
+    let (lower, upper) = target.judgement.exceeded_share;
+    Target {
+        name: &target.name,
+        source: target.source.as_deref(),
+        kind: target.kind.as_str(),
+        role: target.role.map(crate::mesh::peer::Role::as_str),
+        verdict: target.judgement.verdict,
+        reason: target.judgement.reason,
+        detail: target.detail.as_deref(),
+        hint: target.hint.as_deref(),
+        warnings: &target.warnings,
+        samples: target.samples,
+        exceeded: target.exceeded,
+        exceeded_share: Bounds { lower: share(lower), upper: share(upper) },
+        lost: target.lost,
+        lost_there: target.lost_by_direction.0,
+        lost_back: target.lost_by_direction.1,
+        outcomes: target.outcomes,
+        judged_quantile_us: target.judged_quantile.map(micros),
+        rtt_us: spread(&target.rtt),
+        network_us: target.network.as_ref().map(spread),
+        execution_us: target.execution.as_ref().map(spread),
+        connect_us: target.connect.as_ref().map(connect),
+        encrypted: target.encrypted,
+    }
+}
+
+fn spread(figures: &Figures) -> Spread {
+    Spread {
+        min: figures.min.map(micros),
+        p50: figures.p50.map(micros),
+        p95: figures.p95.map(micros),
+        p99: figures.p99.map(micros),
+        max: figures.max.map(micros),
+    }
+}
+
+fn connect(phases: &Phases) -> Connect {
+    Connect {
+        resolve: micros(phases.resolve),
+        tcp: phases.tcp.map(micros),
+        tls: phases.tls.map(micros),
+        auth: phases.auth.map(micros),
+    }
+}
+
+fn micros(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e7).round() / 10.0
+}
+
+/// Six decimals: a share of one in a million is finer than any run.
+fn share(share: f64) -> f64 {
+    (share * 1e6).round() / 1e6
+}

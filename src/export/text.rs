@@ -1,0 +1,276 @@
+//! The report for people: one line per target in the manner of `linkerd check`, what is wrong and what to do beneath
+//! it, then the figures as a table.
+
+use std::fmt::{self, Write};
+use std::time::Duration;
+
+use comfy_table::{CellAlignment, Table, presets};
+use probes::target::Kind;
+
+use crate::mesh::report::{Report, TargetReport, percent};
+use crate::mesh::verdict::{Reason, Verdict};
+
+/// Whether escape sequences for colour are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Colour {
+    /// Plain text.
+    Never,
+    /// For a terminal.
+    Always,
+}
+
+impl Colour {
+    /// Colour for a terminal, unless `NO_COLOR` is set to something or the terminal is dumb.
+    pub fn choose(is_terminal: bool, env: &dyn Fn(&str) -> Option<String>) -> Self {
+        let unwanted = env("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let dumb = env("TERM").is_some_and(|value| value == "dumb");
+        if is_terminal && !unwanted && !dumb { Self::Always } else { Self::Never }
+    }
+
+    fn paint(self, code: &str, text: &str) -> String {
+        match self {
+            Self::Never => text.to_owned(),
+            Self::Always => format!("\x1b[{code}m{text}\x1b[0m"),
+        }
+    }
+
+    fn symbol(self, verdict: Verdict) -> String {
+        match verdict {
+            Verdict::Pass => self.paint("32", "√"),
+            Verdict::Inconclusive => self.warning(),
+            Verdict::Fail => self.paint("31", "×"),
+        }
+    }
+
+    fn warning(self) -> String {
+        self.paint("33", "‼")
+    }
+}
+
+/// The whole report as text with a newline at its end.
+pub fn render(report: &Report, colour: Colour) -> String {
+    let mut text = String::new();
+    // Writing to a String cannot fail.
+    let _ = write_report(&mut text, report, colour);
+    text
+}
+
+fn write_report(out: &mut String, report: &Report, colour: Colour) -> fmt::Result {
+    for kind in [Kind::Peer, Kind::Postgres, Kind::Tcp, Kind::Http] {
+        let group: Vec<_> = report.targets.iter().filter(|target| target.kind == kind).collect();
+        if group.is_empty() {
+            continue;
+        }
+        let title = title(kind);
+        writeln!(out, "{}", colour.paint("1", title))?;
+        writeln!(out, "{}", "-".repeat(title.chars().count()))?;
+        for target in group {
+            write_target(out, target, report, colour)?;
+        }
+        writeln!(out)?;
+    }
+    if report.targets.iter().any(|target| target.rtt.min.is_some()) {
+        writeln!(out, "{}\n", round_trips(report))?;
+    }
+    if let Some(table) = database_split(report) {
+        writeln!(out, "{table}\n")?;
+    }
+    write_conclusion(out, report, colour)
+}
+
+fn title(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Peer => "peers (echo over QUIC)",
+        Kind::Postgres => "PostgreSQL (query on a kept connection)",
+        Kind::Tcp => "TCP (connect)",
+        Kind::Http => "HTTP (request to first byte, fresh connection)",
+    }
+}
+
+fn write_target(out: &mut String, target: &TargetReport, report: &Report, colour: Colour) -> fmt::Result {
+    let judgement = &target.judgement;
+    let role = target.role.map_or_else(String::new, |role| format!(" [{role}]"));
+    write!(
+        out,
+        "{} {}{role} answers within {}",
+        colour.symbol(judgement.verdict),
+        title_name(target),
+        budget(report)
+    )?;
+    match judgement.verdict {
+        Verdict::Pass => writeln!(
+            out,
+            " (p{} {}, {} of {})",
+            percent(report.rule.quantile),
+            ms(target.judged_quantile),
+            target.samples - target.exceeded,
+            target.samples
+        )?,
+        Verdict::Fail | Verdict::Inconclusive => {
+            let word = if judgement.verdict == Verdict::Fail { "" } else { "cannot tell: " };
+            writeln!(out, "\n    {word}{}: {}", judgement.reason, evidence(target, report))?;
+        }
+    }
+    if let Some(detail) = target
+        .detail
+        .as_ref()
+        .filter(|_| !matches!(judgement.reason, Reason::NoReply(_)) || target.rtt.min.is_some())
+    {
+        writeln!(out, "    {detail}")?;
+    }
+    if let Some(hint) = &target.hint {
+        writeln!(out, "    hint: {hint}")?;
+    }
+    for warning in &target.warnings {
+        writeln!(out, "  {} {}: {}", colour.warning(), warning.code, warning.text)?;
+    }
+    if target.kind == Kind::Postgres && target.encrypted == Some(false) {
+        writeln!(out, "    note: this connection is not encrypted")?;
+    }
+    Ok(())
+}
+
+/// The figures that the verdict rests on, in words.
+fn evidence(target: &TargetReport, report: &Report) -> String {
+    if let (Reason::NoReply(_), None, Some(detail)) =
+        (target.judgement.reason, target.rtt.min, &target.detail)
+    {
+        return detail.clone();
+    }
+    if target.samples == 0 {
+        return "no round trip was measured".to_owned();
+    }
+    let (lower, upper) = target.judgement.exceeded_share;
+    format!(
+        "p{} {}; {} of {} slots took {} or longer or got no reply (true share {:.1}–{:.1} %, allowed {} %)",
+        percent(report.rule.quantile),
+        target.judged_quantile.map_or_else(|| "lost".to_owned(), |quantile| ms(Some(quantile))),
+        target.exceeded,
+        target.samples,
+        budget(report),
+        lower * 100.0,
+        upper * 100.0,
+        percent(1.0 - report.rule.quantile),
+    )
+}
+
+fn round_trips(report: &Report) -> Table {
+    let mut table = plain_table(&["round trip, ms", "n", "lost", "min", "p50", "p95", "p99", "max"]);
+    for target in &report.targets {
+        let rtt = &target.rtt;
+        let mut row = vec![title_name(target), target.samples.to_string(), target.lost.to_string()];
+        row.extend([rtt.min, rtt.p50, rtt.p95, rtt.p99, rtt.max].map(number));
+        table.add_row(row);
+    }
+    table
+}
+
+fn database_split(report: &Report) -> Option<Table> {
+    let mut table = plain_table(&[
+        "PostgreSQL, ms",
+        "network p50",
+        "p95",
+        "execution p50",
+        "p95",
+        "resolve",
+        "tcp",
+        "tls",
+        "auth",
+    ]);
+    let mut rows = 0;
+    for target in report.targets.iter().filter(|target| target.kind == Kind::Postgres) {
+        let Some(connect) = target.connect else { continue };
+        let (network, execution) = (target.network.unwrap_or_default(), target.execution.unwrap_or_default());
+        let mut row = vec![title_name(target)];
+        row.extend([network.p50, network.p95, execution.p50, execution.p95].map(number));
+        row.extend([Some(connect.resolve), connect.tcp, connect.tls, connect.auth].map(number));
+        table.add_row(row);
+        rows += 1;
+    }
+    (rows > 0).then_some(table)
+}
+
+fn plain_table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(header);
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
+}
+
+fn write_conclusion(out: &mut String, report: &Report, colour: Colour) -> fmt::Result {
+    let count = |verdict| report.targets.iter().filter(|target| target.judgement.verdict == verdict).count();
+    let all = report.targets.len();
+    let sentence = match report.verdict {
+        Verdict::Pass => format!(
+            "all {all} targets: p{} is below {} with {} % confidence",
+            percent(report.rule.quantile),
+            budget(report),
+            percent(1.0 - report.rule.alpha)
+        ),
+        Verdict::Fail => format!(
+            "{} of {all} targets fail{}",
+            count(Verdict::Fail),
+            match count(Verdict::Inconclusive) {
+                0 => String::new(),
+                unknown => format!(", {unknown} cannot be told"),
+            }
+        ),
+        Verdict::Inconclusive if all == 0 => {
+            "nothing was measured: name a target with --postgres, --peer, --tcp or --http".to_owned()
+        }
+        Verdict::Inconclusive => format!("{} of {all} targets cannot be told", count(Verdict::Inconclusive)),
+    };
+    let word = report.verdict.as_str().to_uppercase();
+    writeln!(
+        out,
+        "{} {} – {sentence} ({:.1} s)",
+        colour.symbol(report.verdict),
+        colour.paint("1", &word),
+        report.elapsed.as_secs_f64()
+    )
+}
+
+fn title_name(target: &TargetReport) -> String {
+    match &target.source {
+        Some(source) => format!("{source} → {}", target.name),
+        None => target.name.clone(),
+    }
+}
+
+fn budget(report: &Report) -> String {
+    humantime::format_duration(report.rule.budget).to_string()
+}
+
+fn ms(duration: Option<Duration>) -> String {
+    format!("{} ms", number(duration))
+}
+
+/// Three significant digits are more than the instrument can promise.
+fn number(duration: Option<Duration>) -> String {
+    let Some(duration) = duration else { return "–".to_owned() };
+    let ms = duration.as_secs_f64() * 1000.0;
+    match ms {
+        ms if ms < 10.0 => format!("{ms:.2}"),
+        ms if ms < 100.0 => format!("{ms:.1}"),
+        ms => format!("{ms:.0}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colour_is_for_terminals_that_want_it() {
+        let env = |pairs: &'static [(&str, &str)]| {
+            move |name: &str| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
+        };
+        assert_eq!(Colour::choose(true, &env(&[])), Colour::Always);
+        assert_eq!(Colour::choose(true, &env(&[("NO_COLOR", "")])), Colour::Always);
+        assert_eq!(Colour::choose(true, &env(&[("NO_COLOR", "1")])), Colour::Never);
+        assert_eq!(Colour::choose(true, &env(&[("TERM", "dumb")])), Colour::Never);
+        assert_eq!(Colour::choose(false, &env(&[])), Colour::Never);
+    }
+}

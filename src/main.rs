@@ -1,0 +1,183 @@
+//! The front door: arguments in, exit code out.
+
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+use probe::check::Progress;
+use probe::cli::{self, CheckArgs, Cli, Command, DemoArgs, FailOn, Output, SecretCommand};
+use probe::config::{self, ConfigError};
+use probe::export::text::Colour;
+use probe::export::{json, text};
+use probe::mesh::report::Report;
+use probe::{agent, check, demo};
+use probes::secret::MeshSecret;
+use tokio::signal::unix::{SignalKind, signal};
+
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> =
+        std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect();
+    let never_fails = cli::asks_never_to_fail(&arguments, env("PROBE_FAIL_ON").as_deref());
+    let code = match Cli::try_parse() {
+        Ok(cli) => run(cli),
+        Err(error) => {
+            // Help and version are answers, not errors. A closed pipe is nobody's fault.
+            let _ = error.print();
+            u8::try_from(error.exit_code()).unwrap_or(USAGE)
+        }
+    };
+    ExitCode::from(if never_fails && code < 128 { 0 } else { code })
+}
+
+fn run(cli: Cli) -> u8 {
+    log_to_stderr(&cli.command);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&anyhow::Error::new(error).context("cannot start")),
+    };
+    let result = runtime.block_on(async {
+        match cli.command {
+            Command::Check(args) => until_signal(run_check(args)).await,
+            Command::Demo(args) => until_signal(run_demo(args)).await,
+            Command::Agent(args) => {
+                let settings = config::agent(&args, &env)?;
+                agent::run(settings, stop_signal()).await.context("the agent cannot run")?;
+                Ok(0)
+            }
+            Command::Secret(args) => match args.command {
+                SecretCommand::New => print(&format!("{}\n", MeshSecret::generate_hex()?)).map(|()| 0),
+            },
+        }
+    });
+    result.unwrap_or_else(|error| fail(&error))
+}
+
+async fn run_check(args: CheckArgs) -> anyhow::Result<u8> {
+    let settings = config::check(&args, &env)?;
+    let line = ProgressLine::over(&format!(
+        "measuring {} targets for {:.0} s",
+        settings.targets.len(),
+        settings.longest().as_secs_f64()
+    ));
+    let report = check::run(settings, line.updater()).await.map_err(as_configuration)?;
+    line.clear();
+    print(&dress(&report, args.output)?)?;
+    Ok(check::exit_code(&report, args.fail_on == FailOn::Warning))
+}
+
+async fn run_demo(args: DemoArgs) -> anyhow::Result<u8> {
+    let line = ProgressLine::over("measuring");
+    let report = demo::run(tell, line.updater()).await?;
+    line.clear();
+    print(&dress(&report, args.output)?)?;
+    // The demo ran as scripted; what it found on this machine is for reading.
+    Ok(0)
+}
+
+/// A target that cannot be measured with what was given is a fault of the configuration, not of the target.
+fn as_configuration(error: probe::agent::measuring::MeasuringError) -> anyhow::Error {
+    use probe::agent::measuring::MeasuringError;
+    match error {
+        MeasuringError::Kit(_) | MeasuringError::Tls(_) | MeasuringError::NoIdentity => {
+            anyhow::Error::new(ConfigError::Value { key: "targets".to_owned(), cause: error.to_string() })
+        }
+        other => anyhow::Error::new(other),
+    }
+}
+
+fn dress(report: &Report, output: Output) -> anyhow::Result<String> {
+    Ok(match output {
+        Output::Human => text::render(report, Colour::choose(io::stdout().is_terminal(), &env)),
+        Output::Json => json::render(report)?,
+    })
+}
+
+/// Runs to the end, or to the first SIGINT or SIGTERM, whichever comes first.
+async fn until_signal(work: impl Future<Output = anyhow::Result<u8>>) -> anyhow::Result<u8> {
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    tokio::select! {
+        result = work => result,
+        _ = interrupt.recv() => Ok(130),
+        _ = terminate.recv() => Ok(143),
+    }
+}
+
+async fn stop_signal() {
+    let both = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
+    let (Ok(mut interrupt), Ok(mut terminate)) = both else {
+        tracing::error!("signals cannot be caught; stop this process by its pid");
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+}
+
+fn fail(error: &anyhow::Error) -> u8 {
+    tell(&format!("error: {error:#}"));
+    if error.downcast_ref::<ConfigError>().is_some() { USAGE } else { 1 }
+}
+
+/// Results. A reader that went away (`| head`) is success.
+fn print(text: &str) -> anyhow::Result<()> {
+    match io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result.context("cannot write the result"),
+    }
+}
+
+/// Messages.
+fn tell(line: &str) {
+    // There is nowhere left to complain to.
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
+fn env(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+fn log_to_stderr(command: &Command) {
+    let default = match command {
+        Command::Agent(_) => "info,quinn=error,quinn_proto=error",
+        _ => "warn,quinn=error,quinn_proto=error",
+    };
+    let filter = env("PROBE_LOG").unwrap_or_else(|| default.to_owned());
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::new(filter))
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .init();
+}
+
+/// One line on a terminal that is rewritten as slots come in; silent elsewhere.
+struct ProgressLine {
+    text: String,
+    shown: bool,
+}
+
+impl ProgressLine {
+    fn over(text: &str) -> Self {
+        Self { text: text.to_owned(), shown: io::stderr().is_terminal() }
+    }
+
+    fn updater(&self) -> impl FnMut(Progress) + Send + 'static {
+        let (text, shown, mut last) = (self.text.clone(), self.shown, u32::MAX);
+        move |state| {
+            let percent = state.done * 100 / state.slots.max(1);
+            if shown && percent != last {
+                last = percent;
+                let _ = write!(io::stderr(), "\r{text}: {percent} %");
+            }
+        }
+    }
+
+    fn clear(&self) {
+        if self.shown {
+            let _ = write!(io::stderr(), "\r\x1b[K");
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! The nouns: what stands at the other end of a link, and in which role.
+
+use std::fmt;
+use std::str::FromStr;
+
+use probes::target::Kind;
+use serde::Serialize;
+
+/// What the thing at an address is for. The same words stand in flags, JSON and metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// A replica of Coder's server.
+    Coderd,
+    /// A PostgreSQL server.
+    Postgres,
+    /// A workspace proxy.
+    Proxy,
+    /// A provisioner daemon.
+    Provisioner,
+}
+
+impl Role {
+    /// All roles, in the order of the flags' help.
+    pub const ALL: [Self; 4] = [Self::Coderd, Self::Postgres, Self::Proxy, Self::Provisioner];
+
+    /// The stable word of this role.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Coderd => "coderd",
+            Self::Postgres => "postgres",
+            Self::Proxy => "proxy",
+            Self::Provisioner => "provisioner",
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A word that is no role.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("'{0}' is not a role: use coderd, postgres, proxy or provisioner")]
+pub struct RoleError(String);
+
+impl FromStr for Role {
+    type Err = RoleError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::ALL.into_iter().find(|role| role.as_str() == text).ok_or_else(|| RoleError(text.to_owned()))
+    }
+}
+
+/// One measured direction: from whom, to whom, how.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Link {
+    /// Who measured; `None` where it is this process and there is no other.
+    pub source: Option<String>,
+    /// The target's name; it holds no secret.
+    pub target: String,
+    /// How it is measured.
+    pub kind: Kind,
+    /// What the target is for, if that was said.
+    pub role: Option<Role>,
+}
+
+impl fmt::Display for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.source {
+            Some(source) => write!(f, "{source} → {}", self.target),
+            None => f.write_str(&self.target),
+        }
+    }
+}
