@@ -168,6 +168,9 @@ pub struct AgentArgs {
 /// `probe demo`.
 #[derive(Debug, Clone, Args)]
 pub struct DemoArgs {
+    /// Where PostgreSQL's initdb, postgres and pg_ctl are, if neither on PATH nor under /usr/lib/postgresql
+    #[arg(long, value_name = "DIR")]
+    pub postgres_bin: Option<PathBuf>,
     /// Form of the report on standard output
     #[arg(short, long, value_name = "FORM", default_value = "human")]
     pub output: Output,

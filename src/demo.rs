@@ -4,6 +4,7 @@
 //! through loopback with mutual TLS under a mesh secret that lives as long as the demo.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use probes::postgres::conninfo::{Conninfo, ConninfoError};
@@ -47,12 +48,17 @@ pub enum DemoError {
 }
 
 /// The story and its report. `tell` gets one line at a time, `progress` is called after each slot of the first agent.
+///
+/// `postgres_bin` is where the server's programs are, if not in their usual places.
 pub async fn run(
+    postgres_bin: Option<PathBuf>,
     mut tell: impl FnMut(&str),
     progress: impl FnMut(Progress) + Send + 'static,
 ) -> Result<Report, DemoError> {
     let secret = MeshSecret::parse(&MeshSecret::generate_hex()?)?;
-    let cluster = tokio::task::spawn_blocking(|| Cluster::start(&[])).await.map_err(|_| DemoError::Agent)?;
+    let cluster = tokio::task::spawn_blocking(move || Cluster::start(postgres_bin.as_deref(), &[]))
+        .await
+        .map_err(|_| DemoError::Agent)?;
     let postgres = match &cluster {
         Ok(cluster) => Some(Conninfo::parse(&cluster.url(), &|_| None)?),
         Err(error) => {

@@ -70,7 +70,7 @@ async fn run_check(args: CheckArgs) -> anyhow::Result<u8> {
 
 async fn run_demo(args: DemoArgs) -> anyhow::Result<u8> {
     let line = ProgressLine::over("measuring");
-    let report = demo::run(tell, line.updater()).await?;
+    let report = demo::run(args.postgres_bin, tell, line.updater()).await?;
     line.clear();
     print(&dress(&report, args.output)?)?;
     // The demo ran as scripted; what it found on this machine is for reading.

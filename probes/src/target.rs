@@ -105,6 +105,13 @@ impl HostPort {
     /// Reads `HOST`, `HOST:PORT`, `1.2.3.4:PORT`, `[::1]:PORT`, `[::1]` or `::1`; the port may be left out where a
     /// default is given.
     pub fn parse(text: &str, default_port: Option<u16>) -> Result<Self, HostPortError> {
+        if text.contains('@') {
+            // What stands before it may be a password.
+            return Err(HostPortError::Host("…@…".to_owned()));
+        }
+        if text.contains('/') {
+            return Err(HostPortError::Host(text.to_owned()));
+        }
         let (host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
             Some((host, "")) => (host, None),
             Some((host, rest)) => match rest.strip_prefix(':') {
@@ -191,10 +198,11 @@ mod tests {
             ("a/b:7", "not a host name"),
             ("[::1]7", "not a host name"),
             ("a:b:c", "not a host name"),
-            ("user@a:7", "not a host name"),
+            ("user:hunter2@a:7", "not a host name"),
         ] {
             let error = HostPort::parse(text, Some(9862)).unwrap_err().to_string();
             assert!(error.contains(part), "{text}: {error}");
+            assert!(!error.contains("hunter2"), "{error}");
         }
         assert!(HostPort::parse("a", None).unwrap_err().to_string().contains("no port"));
     }

@@ -306,7 +306,7 @@ mod tests {
             MeshSecret::parse("000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1eff").unwrap();
         let digest = ring::digest::digest(&ring::digest::SHA256, &authority(&fixed).unwrap().ca);
         let hex: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(hex, "placeholder");
+        assert_eq!(hex, "bc561b331ef01fac89d3abad4777d8beaffddad78569c524bdd6b8c0657b02a4");
     }
 
     #[test]

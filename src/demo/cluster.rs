@@ -27,7 +27,9 @@ pub struct Cluster {
 #[derive(Debug, thiserror::Error)]
 pub enum ClusterError {
     /// Not installed.
-    #[error("no PostgreSQL server was found: neither initdb on PATH nor under /usr/lib/postgresql/*/bin")]
+    #[error(
+        "no PostgreSQL server was found: initdb, postgres and pg_ctl are neither on PATH nor under /usr/lib/postgresql/*/bin"
+    )]
     NotInstalled,
     /// PostgreSQL refuses to run as root and there is nobody else to be.
     #[error("PostgreSQL does not run as root, and there is no user postgres or nobody to run it as")]
@@ -52,9 +54,10 @@ struct Owner {
 }
 
 impl Cluster {
-    /// Makes and starts a server with these extra settings (`name=value`). Blocks for one to three seconds.
-    pub fn start(settings: &[&str]) -> Result<Self, ClusterError> {
-        let binaries = find_binaries().ok_or(ClusterError::NotInstalled)?;
+    /// Makes and starts a server with these extra settings (`name=value`), from the programs in this directory or where
+    /// they usually are. Blocks for one to three seconds.
+    pub fn start(binaries: Option<&Path>, settings: &[&str]) -> Result<Self, ClusterError> {
+        let binaries = find_binaries(binaries).ok_or(ClusterError::NotInstalled)?;
         let owner = if is_root()? { Some(unprivileged().ok_or(ClusterError::NoUser)?) } else { None };
         let directory = tempfile::Builder::new().prefix("probe-pg-").tempdir()?;
         if let Some(owner) = owner {
@@ -214,8 +217,15 @@ fn run_as(program: &Path, owner: Option<Owner>) -> Command {
     command
 }
 
-/// The directory of initdb and postgres: on PATH, or where Debian and its children keep it; the newest version wins.
-fn find_binaries() -> Option<PathBuf> {
+/// The directory of the server's programs: the given one and no other, or the first on PATH, or where Debian and its
+/// children keep them; of several versions the newest wins.
+fn find_binaries(given: Option<&Path>) -> Option<PathBuf> {
+    let complete = |directory: &PathBuf| {
+        ["initdb", "postgres", "pg_ctl"].iter().all(|program| directory.join(program).is_file())
+    };
+    if let Some(given) = given {
+        return Some(given.to_owned()).filter(complete);
+    }
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut candidates: Vec<PathBuf> = std::env::split_paths(&path).collect();
     let mut versions: Vec<(u32, PathBuf)> = std::fs::read_dir("/usr/lib/postgresql")
@@ -226,9 +236,6 @@ fn find_binaries() -> Option<PathBuf> {
         .collect();
     versions.sort();
     candidates.extend(versions.into_iter().rev().map(|(_, path)| path));
-    let complete = |directory: &PathBuf| {
-        ["initdb", "postgres", "pg_ctl"].iter().all(|program| directory.join(program).is_file())
-    };
     candidates.into_iter().find(complete)
 }
 

@@ -1,1 +1,23 @@
+//! One integration binary: real PostgreSQL, real QUIC, real processes, all on loopback and free ports.
+//!
+//! Distance is made by in-process relays that hold each datagram or byte for a set time ([`relay`]). A test whose
+//! component is missing fails; nothing is skipped.
 
+#[cfg(test)]
+mod agent;
+#[cfg(test)]
+mod bad_input;
+#[cfg(test)]
+mod check;
+#[cfg(test)]
+mod cli;
+#[cfg(test)]
+mod distance;
+#[cfg(test)]
+mod encryption;
+#[cfg(test)]
+mod house;
+#[cfg(test)]
+mod relay;
+#[cfg(test)]
+mod tidy;

@@ -13,8 +13,8 @@ use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{Connection, ConnectionError, Endpoint, Incoming, VarInt};
 
 use super::packet::{self, Received, Reply, WAIT_UNKNOWN};
-use super::socket::{CountingSocket, Traffic};
-use super::{CLOSE_LEAVING, bind, endpoint_config, transport};
+use super::socket::{Traffic, endpoint};
+use super::{CLOSE_LEAVING, transport};
 use crate::stopwatch::monotonic_ns;
 use crate::tls::{MeshTls, TlsError};
 
@@ -85,15 +85,10 @@ impl Reflector {
         server.migration(false).transport_config(transport());
         server.max_incoming(256).incoming_buffer_size(16 * 1024).incoming_buffer_size_total(1024 * 1024);
         let bound = |source| ListenError::Bind { address, source };
-        let runtime: Arc<dyn quinn::Runtime> = Arc::new(quinn::TokioRuntime);
-        let inner = runtime.wrap_udp_socket(bind(address).map_err(bound)?).map_err(bound)?;
-        let traffic = Arc::new(Traffic::default());
-        let socket = Arc::new(CountingSocket { inner, traffic: Arc::clone(&traffic) });
-        let endpoint = Endpoint::new_with_abstract_socket(endpoint_config(), Some(server), socket, runtime)
-            .map_err(bound)?;
+        let (endpoint, traffic) = endpoint(address, Some(server)).map_err(bound)?;
         let local = endpoint.local_addr().map_err(bound)?;
         let counters = Arc::new(Counters::default());
-        tokio::spawn(accept(endpoint.clone(), Arc::clone(&counters)));
+        tokio::spawn(accept(endpoint.clone(), Arc::clone(&counters), Arc::clone(&traffic)));
         Ok(Self { endpoint, local, counters, traffic })
     }
 
@@ -131,7 +126,7 @@ impl Drop for Reflector {
     }
 }
 
-async fn accept(endpoint: Endpoint, counters: Arc<Counters>) {
+async fn accept(endpoint: Endpoint, counters: Arc<Counters>, traffic: Arc<Traffic>) {
     while let Some(incoming) = endpoint.accept().await {
         if !incoming.remote_address_validated() {
             // Retry fails only for an address that is validated already.
@@ -140,19 +135,19 @@ async fn accept(endpoint: Endpoint, counters: Arc<Counters>) {
             counters.refused.fetch_add(1, Ordering::Relaxed);
             incoming.refuse();
         } else {
-            tokio::spawn(serve(incoming, Arc::clone(&counters)));
+            tokio::spawn(serve(incoming, Arc::clone(&counters), Arc::clone(&traffic)));
         }
     }
 }
 
-async fn serve(incoming: Incoming, counters: Arc<Counters>) {
+async fn serve(incoming: Incoming, counters: Arc<Counters>, traffic: Arc<Traffic>) {
     let remote = incoming.remote_address();
     counters.open.fetch_add(1, Ordering::Relaxed);
     match incoming.await {
         Ok(connection) => {
             counters.accepted.fetch_add(1, Ordering::Relaxed);
             tracing::debug!(%remote, "peer connected");
-            let ended = reflect(&connection, &counters).await;
+            let ended = reflect(&connection, &counters, &traffic).await;
             tracing::debug!(%remote, %ended, "peer gone");
         }
         Err(error) => {
@@ -163,14 +158,14 @@ async fn serve(incoming: Incoming, counters: Arc<Counters>) {
     counters.open.fetch_sub(1, Ordering::Relaxed);
 }
 
-async fn reflect(connection: &Connection, counters: &Counters) -> ConnectionError {
+async fn reflect(connection: &Connection, counters: &Counters, traffic: &Traffic) -> ConnectionError {
     let mut received = Received::default();
     loop {
         let datagram = match connection.read_datagram().await {
             Ok(datagram) => datagram,
             Err(error) => return error,
         };
-        let t2_ns = monotonic_ns();
+        let t2_ns = traffic.last_arrival_ns();
         let Some(request) = packet::decode_request(&datagram) else {
             counters.malformed.fetch_add(1, Ordering::Relaxed);
             continue;

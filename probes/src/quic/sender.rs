@@ -12,7 +12,8 @@ use quinn::{Connection, ConnectionError, Endpoint, TransportErrorCode};
 use tokio::sync::oneshot;
 
 use super::packet::{self, Received, Reply, Request};
-use super::{KEEP_ALIVE, bind, endpoint_config, transport};
+use super::socket::{Traffic, endpoint};
+use super::{KEEP_ALIVE, transport};
 use crate::resolve::resolve;
 use crate::sample::{Direction, Failure, Outcome, Phases, Reason, Sample, Timing};
 use crate::stopwatch::{Stopwatch, monotonic_ns};
@@ -28,14 +29,14 @@ const KNOCK_AFTER: Duration = Duration::from_millis(300);
 #[derive(Debug, Clone)]
 pub struct Sender {
     endpoint: Endpoint,
+    traffic: Arc<Traffic>,
     server_name: Option<String>,
 }
 
 impl Sender {
     /// Binds a UDP socket of both families on a free port, on the runtime of the caller.
     pub fn new(tls: &MeshTls) -> Result<Self, SenderError> {
-        let socket = bind((Ipv6Addr::UNSPECIFIED, 0).into())?;
-        let mut endpoint = Endpoint::new(endpoint_config(), None, socket, Arc::new(quinn::TokioRuntime))?;
+        let (mut endpoint, traffic) = endpoint((Ipv6Addr::UNSPECIFIED, 0).into(), None)?;
         let crypto = QuicClientConfig::try_from(Arc::clone(&tls.client))
             .map_err(|error| TlsError::Setup(error.to_string()))?;
         let mut client = quinn::ClientConfig::new(Arc::new(crypto));
@@ -46,7 +47,7 @@ impl Sender {
         }
         client.transport_config(transport);
         endpoint.set_default_client_config(client);
-        Ok(Self { endpoint, server_name: tls.server_name.clone() })
+        Ok(Self { endpoint, traffic, server_name: tls.server_name.clone() })
     }
 
     /// Tells all peers that nothing more will come, and waits at most `patience` until they heard it.
@@ -155,7 +156,7 @@ impl Dial {
             () = tokio::time::sleep(patience) => return Err(silence(patience)),
         };
         let handshake = watch.elapsed();
-        let session = Session::new(connection);
+        let session = Session::new(connection, Arc::clone(&self.sender.traffic));
         match session.echo(patience.saturating_sub(handshake)).await.outcome {
             Outcome::Ok(_) => Ok((session, handshake)),
             outcome => Err(outcome.failure().cloned().unwrap_or_else(|| silence(patience))),
@@ -255,9 +256,9 @@ struct Pending {
 }
 
 impl Session {
-    fn new(connection: Connection) -> Self {
+    fn new(connection: Connection, traffic: Arc<Traffic>) -> Self {
         let flight = Arc::new(Flight::default());
-        tokio::spawn(land(connection.clone(), Arc::clone(&flight)));
+        tokio::spawn(land(connection.clone(), Arc::clone(&flight), traffic));
         Self { connection, next_sequence: AtomicU32::new(0), flight }
     }
 
@@ -319,9 +320,9 @@ impl Drop for Forget<'_> {
 }
 
 /// Takes replies in until the connection ends; then all that are still on their way learn it at once.
-async fn land(connection: Connection, flight: Arc<Flight>) {
+async fn land(connection: Connection, flight: Arc<Flight>, traffic: Arc<Traffic>) {
     while let Ok(datagram) = connection.read_datagram().await {
-        let t4_ns = monotonic_ns();
+        let t4_ns = traffic.last_arrival_ns();
         let Some(reply) = packet::decode_reply(&datagram) else { continue };
         note_received(&flight, reply.received);
         let pending = lock(&flight.pending).remove(&reply.sequence);

@@ -1,4 +1,9 @@
-//! The UDP socket under the reflector: it counts what arrives and what is not QUIC at all.
+//! The UDP socket under quinn: it notes when something arrived, counts what did, and what is not QUIC at all.
+//!
+//! A datagram waits for decryption and for three tasks before the reader sees it. Stamped here, right after the system
+//! call, that time counts as hold time in the reflector and is left out by the sender. The stamp is that of the *last*
+//! arrival, so for a datagram that was overtaken while it waited it is late, never early: a round trip may be called
+//! longer than it was, never shorter.
 //!
 //! quinn drops garbage without a word. An operator who wonders why a peer cannot be reached wants to know whether
 //! anything arrives, and a scan or a broken tunnel should be seen.
@@ -11,22 +16,46 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use quinn::udp::{RecvMeta, Transmit};
-use quinn::{AsyncUdpSocket, UdpPoller};
+use quinn::{AsyncUdpSocket, Endpoint, Runtime, ServerConfig, TokioRuntime, UdpPoller};
+
+use super::{bind, endpoint_config};
+use crate::stopwatch::monotonic_ns;
 
 #[derive(Debug, Default)]
 pub(super) struct Traffic {
     pub(super) bytes_in: AtomicU64,
     pub(super) bytes_out: AtomicU64,
     pub(super) malformed: AtomicU64,
+    last_arrival_ns: AtomicU64,
+}
+
+impl Traffic {
+    /// When the last datagram arrived, in monotonic nanoseconds.
+    pub(super) fn last_arrival_ns(&self) -> u64 {
+        self.last_arrival_ns.load(Ordering::Relaxed)
+    }
+}
+
+/// An endpoint on such a socket, and what the socket notes. A server configuration makes it accept connections.
+pub(super) fn endpoint(
+    address: SocketAddr,
+    server: Option<ServerConfig>,
+) -> io::Result<(Endpoint, Arc<Traffic>)> {
+    let runtime = Arc::new(TokioRuntime);
+    let inner = runtime.wrap_udp_socket(bind(address)?)?;
+    let traffic = Arc::new(Traffic::default());
+    let socket = Arc::new(StampedSocket { inner, traffic: Arc::clone(&traffic) });
+    let endpoint = Endpoint::new_with_abstract_socket(endpoint_config(), server, socket, runtime)?;
+    Ok((endpoint, traffic))
 }
 
 #[derive(Debug)]
-pub(super) struct CountingSocket {
-    pub(super) inner: Arc<dyn AsyncUdpSocket>,
-    pub(super) traffic: Arc<Traffic>,
+struct StampedSocket {
+    inner: Arc<dyn AsyncUdpSocket>,
+    traffic: Arc<Traffic>,
 }
 
-impl AsyncUdpSocket for CountingSocket {
+impl AsyncUdpSocket for StampedSocket {
     fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
         Arc::clone(&self.inner).create_io_poller()
     }
@@ -45,6 +74,7 @@ impl AsyncUdpSocket for CountingSocket {
     ) -> Poll<io::Result<usize>> {
         let polled = self.inner.poll_recv(cx, buffers, meta);
         if let Poll::Ready(Ok(count)) = polled {
+            self.traffic.last_arrival_ns.store(monotonic_ns(), Ordering::Relaxed);
             for (buffer, meta) in buffers.iter().zip(meta.iter()).take(count) {
                 self.traffic.bytes_in.fetch_add(meta.len as u64, Ordering::Relaxed);
                 let malformed = buffer[..meta.len]

@@ -1,0 +1,181 @@
+//! `probe check`: the main job, its report field by field, its exit codes.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::house::{Agent, Run, Secret, check, postgres, probe, signal};
+
+#[test]
+fn a_real_database_and_a_real_agent_pass_with_more_than_100_samples_each() {
+    let secret = Secret::new();
+    let agent = Agent::start(&secret);
+    let url = postgres().url();
+    let run = check(&secret, &["--postgres", &url, "--peer", &format!("{}=coderd", agent.reflector)]);
+    assert_eq!(run.code, Some(0), "{}{}", run.stdout, run.stderr);
+    assert!(!run.stdout.contains(postgres().password()) && !run.stderr.contains(postgres().password()));
+
+    let report = run.json();
+    assert_eq!(report["schema_version"], 1);
+    assert_eq!(report["verdict"], "pass");
+    assert_eq!(report["budget_us"], 10_000.0);
+    assert_eq!(report["quantile"], 0.95);
+    assert_eq!(report["confidence"], 0.95);
+    assert!(report["elapsed_us"].as_f64().unwrap() > 11e6);
+    let targets = report["targets"].as_array().unwrap();
+    assert_eq!(targets.len(), 2);
+    for (target, kind, role, name) in [
+        (&targets[0], "peer", "coderd", agent.reflector.to_string()),
+        (&targets[1], "postgres", "postgres", format!("127.0.0.1:{}/postgres", postgres().port())),
+    ] {
+        assert_eq!(target["name"], name.as_str());
+        assert_eq!(target["kind"], kind);
+        assert_eq!(target["role"], role);
+        assert_eq!(target["source"], Value::Null);
+        assert_eq!(target["verdict"], "pass");
+        assert_eq!(target["reason"], "within_budget");
+        assert_eq!(target["hint"], Value::Null);
+        assert!(target["samples"].as_u64().unwrap() >= 100, "{target:#}");
+        let outcomes = &target["outcomes"];
+        let sum: u64 = ["ok", "lost", "refused", "error", "skipped_self"]
+            .iter()
+            .map(|key| outcomes[key].as_u64().unwrap())
+            .sum();
+        assert_eq!(sum, 120, "every slot has one outcome: {outcomes:#}");
+        ascending(&target["rtt_us"]);
+        let share = &target["exceeded_share"];
+        assert!(
+            share["upper"].as_f64().unwrap() <= 0.05 && share["lower"].as_f64().unwrap() >= 0.0,
+            "{share:#}"
+        );
+    }
+    let peer = &targets[0];
+    assert_eq!(peer["network_us"], Value::Null);
+    assert_eq!(peer["encrypted"], true);
+    assert!(peer["connect_us"]["tls"].as_f64().unwrap() > 0.0);
+    let database = &targets[1];
+    assert_eq!(database["encrypted"], false);
+    ascending(&database["network_us"]);
+    ascending(&database["execution_us"]);
+    let connect = &database["connect_us"];
+    assert_eq!(connect["tls"], Value::Null, "sslmode=disable");
+    assert!(connect["tcp"].as_f64().unwrap() > 0.0 && connect["auth"].as_f64().unwrap() > 0.0, "{connect:#}");
+    let (rtt, network) =
+        (database["rtt_us"]["p50"].as_f64().unwrap(), database["network_us"]["p50"].as_f64().unwrap());
+    assert!(network <= rtt, "the network's share is a part of the whole");
+}
+
+fn ascending(figures: &Value) {
+    let values: Vec<f64> = ["min", "p50", "p95", "p99", "max"]
+        .iter()
+        .map(|key| figures[key].as_f64().unwrap_or_else(|| panic!("{key} in {figures:#}")))
+        .collect();
+    assert!(values[0] > 0.0 && values.is_sorted(), "{figures:#}");
+}
+
+#[test]
+fn nothing_is_fast_enough_for_a_microsecond() {
+    let secret = Secret::new();
+    let agent = Agent::start(&secret);
+    let run = check(
+        &secret,
+        &[
+            "--postgres",
+            &postgres().url(),
+            "--peer",
+            &agent.reflector.to_string(),
+            "--budget",
+            "1us",
+            "--time-limit",
+            "2s",
+        ],
+    );
+    assert_eq!(run.code, Some(1));
+    for target in run.json()["targets"].as_array().unwrap() {
+        assert_eq!(
+            (target["verdict"].as_str(), target["reason"].as_str()),
+            (Some("fail"), Some("floor")),
+            "{target:#}"
+        );
+    }
+}
+
+#[test]
+fn tcp_and_http_are_measured_gently() {
+    let agent = Agent::start(&Secret::new());
+    let url = format!("http://{}/healthz", agent.web);
+    let run = check(
+        &Secret::new(),
+        &["--tcp", &agent.web.to_string(), "--http", &url, "--quantile", "0.5", "--time-limit", "3s"],
+    );
+    assert_eq!(run.code, Some(0), "{}", run.stdout);
+    for target in run.json()["targets"].as_array().unwrap() {
+        assert_eq!(target["samples"], 6, "two a second: {target:#}");
+        assert!(target["connect_us"]["tcp"].as_f64().unwrap() > 0.0);
+    }
+}
+
+#[test]
+fn no_target_is_inconclusive_and_so_are_too_few_samples() {
+    let secret = Secret::new();
+    let nothing = check(&secret, &[]);
+    assert_eq!(nothing.code, Some(3));
+    assert_eq!(nothing.json()["verdict"], "inconclusive");
+    assert_eq!(nothing.json()["targets"], json!([]));
+
+    let short = check(&secret, &["--postgres", &postgres().url(), "--time-limit", "1s"]);
+    assert_eq!(short.code, Some(3));
+    let target = short.target();
+    assert_eq!(target["reason"], "too_few_samples");
+    assert!(target["hint"].as_str().unwrap().contains("at least 59"), "{target:#}");
+}
+
+#[test]
+fn fail_on_never_only_reports() {
+    let secret = Secret::new();
+    let slow = check(
+        &secret,
+        &["--postgres", &postgres().url(), "--budget", "1us", "--time-limit", "1s", "--fail-on", "never"],
+    );
+    assert_eq!((slow.code, slow.json()["verdict"].as_str()), (Some(0), Some("fail")));
+    assert_eq!(check(&secret, &["--fail-on", "never"]).code, Some(0), "inconclusive");
+    for usage in [&["--fail-on", "never", "--nonsense"][..], &["--fail-on=never", "--tcp", "a"]] {
+        let run = check(&secret, usage);
+        assert_eq!(run.code, Some(0), "{usage:?}");
+        assert!(run.stderr.contains("error"), "it still says what is wrong");
+    }
+    let run = Run::of(probe(&["check", "--nonsense"]).env("PROBE_FAIL_ON", "never"));
+    assert_eq!(run.code, Some(0), "the variable counts as well");
+}
+
+#[test]
+fn a_signal_stops_it_at_once_with_the_shells_code() {
+    for (name, code) in [("INT", 130), ("TERM", 143)] {
+        let mut command = probe(&["check", "--postgres", &postgres().url(), "--time-limit", "60s"]);
+        let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        // The handlers are in place once the database sees the connection; until then the shell's codes come by itself.
+        wait_for_connection(child.id());
+        signal(child.id(), name);
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "SIG{name}");
+    }
+}
+
+/// Waits until this process has a TCP connection open.
+fn wait_for_connection(pid: u32) {
+    let sockets = || {
+        let Ok(entries) = std::fs::read_dir(format!("/proc/{pid}/fd")) else { return 0 };
+        entries
+            .flatten()
+            .filter_map(|entry| entry.path().read_link().ok())
+            .filter(|link| link.to_string_lossy().starts_with("socket:"))
+            .count()
+    };
+    let patience = probes::stopwatch::Stopwatch::start();
+    // Signal handling itself uses a pair of them.
+    while sockets() < 3 {
+        assert!(patience.elapsed() < Duration::from_secs(10), "no connection was opened");
+        std::thread::yield_now();
+    }
+}

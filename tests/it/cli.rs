@@ -1,0 +1,143 @@
+//! What a person sees: help texts and reports, kept as snapshots so that a change of words is a decision.
+
+use std::time::Duration;
+
+use probe::export::text::Colour;
+use probe::export::{json, text};
+use probe::mesh::peer::{Link, Role};
+use probe::mesh::report::Report;
+use probe::mesh::verdict::Rule;
+use probe::mesh::window::Window;
+use probes::sample::{Direction, Failure, Outcome, Phases, Reason, Sample, Timing};
+use probes::target::Kind;
+
+use crate::house::{Run, probe};
+
+#[test]
+fn help_is_what_it_was() {
+    for command in ["", "check", "agent", "demo", "secret"] {
+        let arguments: Vec<_> =
+            [command, "--help"].into_iter().filter(|argument| !argument.is_empty()).collect();
+        let run = Run::of(probe(&arguments).env("COLUMNS", "100"));
+        assert_eq!(run.code, Some(0));
+        let name = if command.is_empty() { "help".to_owned() } else { format!("help_{command}") };
+        insta::assert_snapshot!(name, run.stdout);
+    }
+}
+
+#[test]
+fn usage_errors_exit_2_and_suggest() {
+    for (arguments, part) in [
+        (&["chek"][..], "check"),
+        (&["check", "--postgre", "x"], "--postgres"),
+        (&["check", "--fail-on", "brech"], "breach"),
+        (&["check", "--budget", "fast"], "10ms"),
+        (&[], "Usage"),
+    ] {
+        let run = Run::of(&mut probe(arguments));
+        assert_eq!(run.code, Some(2), "{arguments:?}");
+        assert!(run.stderr.contains(part), "{arguments:?}: {}", run.stderr);
+        assert_eq!(run.stdout, "");
+    }
+}
+
+#[test]
+fn a_new_secret_is_accepted_as_one() {
+    let run = Run::of(&mut probe(&["secret", "new"]));
+    assert_eq!(run.code, Some(0));
+    assert_eq!(run.stdout.len(), 65);
+    assert!(probes::secret::MeshSecret::parse(&run.stdout).is_ok());
+    assert_ne!(run.stdout, Run::of(&mut probe(&["secret", "new"])).stdout);
+}
+
+/// One target for each thing that a report can say.
+fn report() -> Report {
+    let rule = Rule { budget: Duration::from_millis(10), quantile: 0.95, alpha: 0.05, targets: 7 };
+    let ok = |us: u64| Sample::from(Timing { rtt: Duration::from_micros(us), ..Timing::default() });
+    let query = |us: u64| {
+        Sample::from(Timing {
+            rtt: Duration::from_micros(us),
+            server: Some(Duration::from_micros(40)),
+            encrypted: Some(false),
+            ..Timing::default()
+        })
+    };
+    let lost = |direction| Sample {
+        outcome: Outcome::Lost(Failure::new(Reason::Timeout, "no reply within 2.0 s"), direction),
+    };
+    let near = (0..120).map(|i| ok(300 + i)).collect::<Vec<_>>();
+    let far = (0..120).map(|i| ok(23_000 + 10 * i)).collect();
+    let lossy = (0..120).map(|i| if i % 4 == 0 { lost(Direction::There) } else { ok(300 + i) }).collect();
+    let tail = (0..120).map(|i| if i == 7 || i == 70 { ok(12_000) } else { query(900 + i) }).collect();
+    let short = near[..20].to_vec();
+    let refused =
+        vec![Failure::new(Reason::Refused, "connection refused: nothing listens on 10.0.0.9:443").into()];
+    let (mut links, mut windows) = (Vec::new(), Vec::new());
+    for (kind, name, role, samples) in [
+        (Kind::Peer, "coderd-1:9862", Some(Role::Coderd), near),
+        (Kind::Peer, "coderd-2:9862", Some(Role::Coderd), far),
+        (Kind::Peer, "coderd-3:9862", None, lossy),
+        (Kind::Postgres, "db.internal:5432/coder", Some(Role::Postgres), tail),
+        (Kind::Tcp, "10.0.0.8:6222", None, short),
+        (Kind::Http, "https://10.0.0.9/healthz", Some(Role::Proxy), refused),
+    ] {
+        let mut window = Window::new(rule.budget);
+        let phases = Phases {
+            resolve: Duration::from_micros(150),
+            tcp: Some(Duration::from_micros(410)),
+            tls: None,
+            auth: Some(Duration::from_micros(9_300)),
+            total: None,
+        };
+        window.opened(&Timing { phases: Some(phases), ..Timing::default() }.into());
+        samples.into_iter().for_each(|sample| window.record(sample));
+        windows.push(window);
+        links.push(Link { source: None, target: name.to_owned(), kind, role });
+    }
+    Report::new(&links, &windows, rule, Duration::from_millis(12_345))
+}
+
+#[test]
+fn a_report_reads_as_it_did() {
+    insta::assert_snapshot!("report_human", text::render(&report(), Colour::Never));
+    insta::assert_snapshot!("report_json", json::render(&report()).unwrap());
+}
+
+#[test]
+fn colour_changes_nothing_but_colour() {
+    let coloured = text::render(&report(), Colour::Always);
+    let mut plain = String::new();
+    let mut rest = coloured.as_str();
+    while let Some((before, after)) = rest.split_once('\x1b') {
+        plain.push_str(before);
+        rest = after.split_once('m').unwrap().1;
+    }
+    plain.push_str(rest);
+    assert_ne!(coloured, plain);
+    assert_eq!(plain, text::render(&report(), Colour::Never));
+}
+
+#[test]
+fn the_demo_runs_by_itself_and_exits_0() {
+    let run = Run::of(&mut probe(&["demo", "-o", "json"]));
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    let report = run.json();
+    let targets = report["targets"].as_array().unwrap();
+    assert_eq!(
+        targets.len(),
+        9,
+        "six directions between three agents, and three ways to the database: {report:#}"
+    );
+    for target in targets {
+        assert!(target["outcomes"]["ok"].as_u64().unwrap() >= 90, "{target:#}");
+    }
+    assert!(report["elapsed_us"].as_f64().unwrap() < 20e6);
+}
+
+#[test]
+fn the_demo_says_what_it_left_out_where_there_is_no_postgresql() {
+    let run = Run::of(&mut probe(&["demo", "-o", "json", "--postgres-bin", "/nonexistent"]));
+    assert_eq!(run.code, Some(0));
+    assert!(run.stderr.contains("left out: PostgreSQL"), "{}", run.stderr);
+    assert_eq!(run.json()["targets"].as_array().unwrap().len(), 6);
+}
