@@ -14,6 +14,7 @@ use crate::{Order, Probe, Step};
 
 mod connect;
 pub mod conninfo;
+mod encryption;
 mod failure;
 pub mod passfile;
 mod query;

@@ -140,14 +140,18 @@ fn evidence(target: &TargetReport, report: &Report) -> String {
     if target.samples == 0 {
         return "no round trip was measured".to_owned();
     }
+    let slow = match (target.exceeded.saturating_sub(target.lost), target.lost) {
+        (slow, 0) => format!("{slow} of {} round trips took {} or longer", target.samples, budget(report)),
+        (0, lost) => format!("{lost} of {} got no reply", target.samples),
+        (slow, lost) => {
+            format!("{slow} of {} took {} or longer and {lost} got no reply", target.samples, budget(report))
+        }
+    };
     let (lower, upper) = target.judgement.exceeded_share;
     format!(
-        "p{} {}; {} of {} slots took {} or longer or got no reply (true share {:.1}–{:.1} %, allowed {} %)",
+        "p{} {}; {slow} (true share {:.1}–{:.1} %, allowed {} %)",
         percent(report.rule.quantile),
-        target.judged_quantile.map_or_else(|| "lost".to_owned(), |quantile| ms(Some(quantile))),
-        target.exceeded,
-        target.samples,
-        budget(report),
+        target.judged_quantile.map_or_else(|| "is lost".to_owned(), |quantile| ms(Some(quantile))),
         lower * 100.0,
         upper * 100.0,
         percent(1.0 - report.rule.quantile),

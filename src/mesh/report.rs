@@ -156,13 +156,13 @@ fn detail(window: &Window, judgement: &Judgement) -> Option<String> {
     if judgement.verdict == Verdict::Pass {
         return None;
     }
-    let (there, back) = window.lost_by_direction();
-    let side = match (there, back) {
+    let side = match window.lost_by_direction() {
         (0, 0) => String::new(),
-        (there, back) => format!("; {there} got lost on the way there, {back} on the way back"),
+        (there, back) => format!(" ({there} got lost on the way there, {back} on the way back)"),
     };
+    let mostly = if count == window.without_reply() { "" } else { "mostly " };
     Some(format!(
-        "{} of {} slots got no reply, {count} of them: {}{side}",
+        "{} of {} slots got no reply: {mostly}{}{side}",
         window.without_reply(),
         window.slots(),
         failure.detail

@@ -114,7 +114,7 @@ fn a_bad_url_is_a_usage_error_that_keeps_the_password_to_itself() {
     for (arguments, part) in [
         (["--postgres", "mysql://coder:hunter2@db/coder"], "--postgres"),
         (["--postgres", "postgres://coder:hunter2@db:99999/coder"], "--postgres"),
-        (["--postgres", "host=db password=hunter2 sslmode=maybe"], "sslmode"),
+        (["--postgres", "host=db user=coder password=hunter2 sslmode=maybe"], "sslmode"),
         (["--http", "http://coder:hunter2@db/"], "user or password"),
         (["--peer", "coder:hunter2@db"], "--peer"),
     ] {

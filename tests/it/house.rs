@@ -1,11 +1,12 @@
 //! What the tests live in: the binary under test, agents in processes of their own, a PostgreSQL for all.
 
+use std::cell::Cell;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::OnceLock;
 use std::sync::mpsc;
+use std::sync::{OnceLock, PoisonError, RwLock, RwLockWriteGuard};
 use std::time::Duration;
 
 use probe::demo::cluster::Cluster;
@@ -26,8 +27,34 @@ pub(crate) struct Run {
     pub(crate) stderr: String,
 }
 
+/// Runs of other tests share this; a test whose figures must be exact has it alone.
+static NOISE: RwLock<()> = RwLock::new(());
+
+thread_local! {
+    static ALONE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// While this is held, no other test runs the binary: two cores are few.
+pub(crate) struct Quiet {
+    _alone: RwLockWriteGuard<'static, ()>,
+}
+
+pub(crate) fn quiet() -> Quiet {
+    let alone = NOISE.write().unwrap_or_else(PoisonError::into_inner);
+    ALONE.set(true);
+    Quiet { _alone: alone }
+}
+
+impl Drop for Quiet {
+    fn drop(&mut self) {
+        ALONE.set(false);
+    }
+}
+
 impl Run {
     pub(crate) fn of(command: &mut Command) -> Self {
+        let shared = || NOISE.read().unwrap_or_else(PoisonError::into_inner);
+        let _shared = (!ALONE.get()).then(shared);
         let Output { status, stdout, stderr } = command.output().unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
         Self { code: status.code(), stdout: text(stdout), stderr: text(stderr) }

@@ -75,7 +75,7 @@ fn rules() -> BTreeMap<&'static str, &'static [&'static str]> {
         "HashMap",
         "thread",
         "stopwatch",
-        "rand",
+        "rand::",
     ];
     BTreeMap::from([
         ("probes/src", &["probe::", "anyhow", "clap", "crate::mesh"][..]),

@@ -4,20 +4,20 @@
 //! the kernel's view of the socket stays reachable.
 
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use rustls::ClientConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
-use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
+use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::{Config, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::conninfo::{
-    ChannelBinding, Conninfo, Host, HostName, RootCert, SslMode, SslNegotiation, TargetSessionAttrs,
+    ChannelBinding, Conninfo, Host, HostName, SslMode, SslNegotiation, TargetSessionAttrs,
 };
+use super::encryption::{Timed, in_home, tls_name, tls_of};
 use super::failure::{failure, refuses_options, refuses_this_line};
 use super::passfile;
 use super::query::Session;
@@ -26,7 +26,7 @@ use crate::sample::{Failure, Phases, Reason};
 use crate::stopwatch::Stopwatch;
 use crate::target::HostPort;
 use crate::tcp::{connect_any, io_failure};
-use crate::tls::{TlsError, Trust, client_config};
+use crate::tls::TlsError;
 use crate::warm::Open;
 
 /// Limits on the server's side, given with the start-up packet.
@@ -295,41 +295,6 @@ async fn tcp(name: &str, host: &Host) -> Result<(TcpStream, Phases), Failure> {
     Ok((stream, Phases { resolve, tcp: Some(connect), ..Phases::default() }))
 }
 
-/// Which certificates are believed; `None` when nothing will ever be encrypted.
-fn tls_of(conninfo: &Conninfo) -> Result<Option<ClientConfig>, TlsError> {
-    let home_root = || in_home(".postgresql/root.crt").filter(|path| path.exists());
-    let roots: Option<PathBuf> = match &conninfo.sslrootcert {
-        Some(RootCert::File(path)) => Some(path.clone()),
-        Some(RootCert::System) => None,
-        // libpq fails without its default file; lib/pq, which coderd uses, takes the system's. So do we.
-        None => home_root(),
-    };
-    let trust = match conninfo.sslmode {
-        SslMode::Disable => return Ok(None),
-        SslMode::Allow | SslMode::Prefer => Trust::Nothing,
-        // libpq: a root file turns `require` into `verify-ca`.
-        SslMode::Require if roots.is_some() => Trust::Chain,
-        SslMode::Require => Trust::Nothing,
-        SslMode::VerifyCa => Trust::Chain,
-        SslMode::VerifyFull => Trust::ChainAndName,
-    };
-    let cert = conninfo.sslcert.clone().or_else(|| in_home(".postgresql/postgresql.crt"));
-    let key = conninfo.sslkey.clone().or_else(|| in_home(".postgresql/postgresql.key"));
-    let given = conninfo.sslcert.is_some() || conninfo.sslkey.is_some();
-    let client_auth = match (&cert, &key) {
-        (Some(cert), Some(key)) if given || (cert.exists() && key.exists()) => {
-            Some((cert.as_path(), key.as_path()))
-        }
-        _ => None,
-    };
-    let mut config = client_config(trust, roots.as_deref(), client_auth)?;
-    config.enable_sni = conninfo.sslsni;
-    if conninfo.sslnegotiation == SslNegotiation::Direct {
-        config.alpn_protocols = vec![b"postgresql".to_vec()];
-    }
-    Ok(Some(config))
-}
-
 /// `@name` is an abstract socket: its name starts with a zero byte instead of being a file.
 fn socket_path(directory: &Path, port: u16) -> PathBuf {
     let file = format!(".s.PGSQL.{port}");
@@ -337,10 +302,6 @@ fn socket_path(directory: &Path, port: u16) -> PathBuf {
         Some(name) => PathBuf::from(format!("\0{name}/{file}")),
         None => directory.join(file),
     }
-}
-
-fn in_home(file: &str) -> Option<PathBuf> {
-    std::env::var_os("HOME").map(|home| Path::new(&home).join(file))
 }
 
 #[cfg(unix)]
@@ -354,14 +315,6 @@ fn readable_by_others(_path: &Path) -> bool {
     false
 }
 
-/// The name that the certificate must carry.
-fn tls_name(host: &Host) -> &str {
-    match &host.host {
-        HostName::Tcp(name) => name,
-        HostName::Unix(_) => "localhost",
-    }
-}
-
 fn place(host: &Host) -> String {
     match &host.host {
         HostName::Tcp(name) => HostPort { host: name.clone(), port: host.port }.to_string(),
@@ -371,32 +324,4 @@ fn place(host: &Host) -> String {
 
 fn unreachable_host(host: &Host) -> Failure {
     Failure::new(Reason::Unreachable, format!("{} could not be reached", place(host)))
-}
-
-/// Notes when the TLS handshake was done; unset when the server offered none.
-struct Timed<T> {
-    inner: T,
-    since: Stopwatch,
-    done: Arc<OnceLock<Duration>>,
-}
-
-impl<S, T> TlsConnect<S> for Timed<T>
-where
-    T: TlsConnect<S>,
-    T::Future: Send + 'static,
-{
-    type Stream = T::Stream;
-    type Error = T::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<T::Stream, T::Error>> + Send>>;
-
-    fn connect(self, stream: S) -> Self::Future {
-        let handshake = self.inner.connect(stream);
-        let (since, done) = (self.since, self.done);
-        Box::pin(async move {
-            let stream = handshake.await?;
-            // Set once: this connector is used for one handshake.
-            let _ = done.set(since.elapsed());
-            Ok(stream)
-        })
-    }
 }

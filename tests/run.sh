@@ -1,0 +1,51 @@
+#!/usr/bin/env bash
+# Sets up what the tests need and runs them all. Arguments are handed to `cargo test`, e.g. `bash tests/run.sh distance`.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+has_postgres() {
+  { command -v initdb && command -v postgres; } >/dev/null 2>&1 && return 0
+  local directory
+  for directory in /usr/lib/postgresql/*/bin; do
+    [ -x "$directory/initdb" ] && [ -x "$directory/postgres" ] && return 0
+  done
+  return 1
+}
+
+as_root() {
+  if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
+}
+
+install_postgres() {
+  if command -v apt-get >/dev/null; then
+    # The server's programs are enough: no cluster of the system's own is made or started.
+    as_root apt-get update
+    as_root env DEBIAN_FRONTEND=noninteractive sh -c '
+      mkdir -p /etc/postgresql-common/createcluster.d
+      echo "create_main_cluster = false" > /etc/postgresql-common/createcluster.d/probe-tests.conf
+      apt-get install -y --no-install-recommends postgresql'
+  elif command -v dnf >/dev/null; then
+    as_root dnf install -y postgresql-server
+  elif command -v apk >/dev/null; then
+    as_root apk add postgresql
+  elif command -v pacman >/dev/null; then
+    as_root pacman -S --noconfirm postgresql
+  elif command -v brew >/dev/null; then
+    brew install postgresql
+  else
+    echo "no PostgreSQL server and no package manager known to this script: install initdb and postgres, then run it again" >&2
+    exit 1
+  fi
+}
+
+if ! command -v cargo >/dev/null; then
+  echo "cargo is missing: install Rust (rustup) first" >&2
+  exit 1
+fi
+if ! has_postgres; then
+  echo "installing PostgreSQL, which the tests start for themselves on loopback" >&2
+  install_postgres
+  has_postgres || { echo "PostgreSQL was installed, but initdb and postgres were not found" >&2; exit 1; }
+fi
+
+cargo test --workspace --locked "$@"
