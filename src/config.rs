@@ -119,7 +119,9 @@ pub fn agent(args: &AgentArgs, env: Environment<'_>) -> Result<agent::Settings, 
 /// Who we are: one way of saying it, never two that might disagree.
 fn identity(args: &IdentityArgs, env: Environment<'_>) -> Result<Identity, ConfigError> {
     let inline = env("PROBE_MESH_SECRET").filter(|secret| !secret.trim().is_empty());
-    let has_secret = args.mesh_secret_file.is_some() || inline.is_some();
+    // A variable that a template leaves empty is one that is not set.
+    let secret_file = args.mesh_secret_file.as_ref().filter(|path| !path.as_os_str().is_empty());
+    let has_secret = secret_file.is_some() || inline.is_some();
     let has_files = args.tls_cert.is_some() || args.tls_key.is_some() || args.tls_ca.is_some();
     match (has_secret, has_files, args.insecure_no_auth) {
         (false, false, true) => return Ok(Identity::Insecure),
@@ -150,7 +152,7 @@ fn identity(args: &IdentityArgs, env: Environment<'_>) -> Result<Identity, Confi
             server_name,
         }));
     }
-    let (key, text) = match (&args.mesh_secret_file, inline) {
+    let (key, text) = match (secret_file, inline) {
         (Some(_), Some(_)) => {
             return Err(fault("PROBE_MESH_SECRET", "a mesh secret file is given too: use one or the other"));
         }

@@ -47,6 +47,7 @@ struct Target<'a> {
     rtt_us: Spread,
     network_us: Option<Spread>,
     execution_us: Option<Spread>,
+    total_us: Option<Spread>,
     connect_us: Option<Connect>,
     encrypted: Option<bool>,
 }
@@ -114,6 +115,7 @@ fn target(target: &TargetReport) -> Target<'_> {
         rtt_us: spread(&target.rtt),
         network_us: target.network.as_ref().map(spread),
         execution_us: target.execution.as_ref().map(spread),
+        total_us: target.total.as_ref().map(spread),
         connect_us: target.connect.as_ref().map(connect),
         encrypted: target.encrypted,
     }

@@ -60,6 +60,8 @@ pub struct TargetReport {
     pub network: Option<Figures>,
     /// PostgreSQL: the share of the server's execution.
     pub execution: Option<Figures>,
+    /// HTTP: whole requests on a fresh connection each.
+    pub total: Option<Figures>,
     /// The phases of the last connection that was opened.
     pub connect: Option<Phases>,
     /// Whether the line is encrypted.
@@ -142,6 +144,7 @@ fn target(link: &Link, window: &Window, rule: &Rule) -> TargetReport {
         rtt: Figures::of(&window.rtt()),
         network: Figures::unless_empty(&window.network()),
         execution: Figures::unless_empty(&window.server()),
+        total: Figures::unless_empty(&window.total()),
         connect: window.connect(),
         encrypted: window.encrypted(),
     }

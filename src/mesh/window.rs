@@ -9,7 +9,7 @@ use probes::sample::{Direction, Failure, Outcome, Phases, Reason, Sample};
 
 use super::binomial;
 
-/// All outcomes of one target so far. Four bytes-wide counters and 24 bytes for each reply.
+/// All outcomes of one target so far: counters, and 16 bytes for each duration that a reply brings (one to three).
 #[derive(Debug, Clone)]
 pub struct Window {
     budget: Duration,
@@ -19,6 +19,7 @@ pub struct Window {
     rtt: Vec<Duration>,
     network: Vec<Duration>,
     server: Vec<Duration>,
+    total: Vec<Duration>,
     lost_there: u32,
     lost_back: u32,
     failures: BTreeMap<Reason, (u32, Failure)>,
@@ -52,6 +53,7 @@ impl Window {
             rtt: Vec::new(),
             network: Vec::new(),
             server: Vec::new(),
+            total: Vec::new(),
             lost_there: 0,
             lost_back: 0,
             failures: BTreeMap::new(),
@@ -77,6 +79,7 @@ impl Window {
                 self.exceeded += u32::from(timing.rtt >= self.budget);
                 self.network.extend(timing.network());
                 self.server.extend(timing.server);
+                self.total.extend(timing.phases.and_then(|phases| phases.total));
                 self.rtt.push(timing.rtt);
                 self.connect = timing.phases.or(self.connect);
                 self.encrypted = timing.encrypted.or(self.encrypted);
@@ -170,6 +173,11 @@ impl Window {
     /// PostgreSQL's execution times.
     pub fn server(&self) -> Distribution {
         Distribution::of(&self.server)
+    }
+
+    /// HTTP: whole requests, from the look-up of the name to the end of the body.
+    pub fn total(&self) -> Distribution {
+        Distribution::of(&self.total)
     }
 
     /// The quantile over all judged slots, where a slot without a reply is infinitely slow: `None` means just that, or

@@ -5,16 +5,15 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::house::{Agent, Run, Secret, check, postgres, quiet};
+use crate::house::{Agent, Run, Secret, check, check_until_told, postgres, quiet};
 use crate::relay::Relay;
 
-/// The fastest and the typical figure both hold the wire's delay plus what loopback itself takes.
+/// The relay's own cost is taken off only as well as it can be known, so the figure may miss on either side.
 fn within_half_a_millisecond(figures: &Value, wire_us: f64) {
     let p50 = figures["p50"].as_f64().unwrap();
-    assert!(p50 >= wire_us, "p50 {p50} µs is faster than the wire's {wire_us} µs");
     assert!(
-        p50 <= wire_us + 500.0,
-        "p50 {p50} µs is more than 0.5 ms over the wire's {wire_us} µs: {figures:#}"
+        (p50 - wire_us).abs() <= 500.0,
+        "p50 {p50} µs is more than 0.5 ms off the wire's {wire_us} µs: {figures:#}"
     );
 }
 
@@ -22,14 +21,14 @@ fn peer_through(wire: Duration, lost_per_mille: u64) -> Run {
     let secret = Secret::new();
     let agent = Agent::start(&secret);
     let relay = Relay::udp(agent.reflector, wire, lost_per_mille);
-    check(&secret, &["--peer", &relay.address.to_string()])
+    check_until_told(&secret, &["--peer", &relay.address.to_string()])
 }
 
 fn postgres_through(wire: Duration) -> Run {
     let cluster = postgres();
     let relay = Relay::tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, cluster.port())), wire);
     let url = cluster.url().replace(&cluster.port().to_string(), &relay.address.port().to_string());
-    check(&Secret::new(), &["--postgres", &url])
+    check_until_told(&Secret::new(), &["--postgres", &url])
 }
 
 #[test]
