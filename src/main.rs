@@ -16,6 +16,7 @@ use probes::secret::MeshSecret;
 use tokio::signal::unix::{SignalKind, signal};
 
 const USAGE: u8 = 2;
+const INCONCLUSIVE: u8 = 3;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> =
@@ -62,8 +63,17 @@ async fn run_check(args: CheckArgs) -> anyhow::Result<u8> {
         settings.targets.len(),
         settings.longest().as_secs_f64()
     ));
-    let report = check::run(settings, line.updater()).await.map_err(as_configuration)?;
+    let measured = check::run(settings, line.updater()).await;
     line.clear();
+    let report = match measured.map_err(as_configuration) {
+        Ok(report) => report,
+        Err(error) if error.downcast_ref::<ConfigError>().is_some() => return Err(error),
+        Err(error) => {
+            // Our own machine is at fault, so nothing is known about any target.
+            fail(&error);
+            return Ok(INCONCLUSIVE);
+        }
+    };
     print(&dress(&report, args.output)?)?;
     Ok(check::exit_code(&report, args.fail_on == FailOn::Warning))
 }

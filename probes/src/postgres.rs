@@ -1,13 +1,13 @@
 //! PostgreSQL: the phases of a connect, then one timed query per sample on a connection that stays open.
 //!
 //! The server stamps when it received the statement and when it ran it, so the round trip splits into execution and
-//! network ([`query`]). Nothing here may harm the database: one connection per target (two once NOTIFY is measured),
+//! network (`postgres/query.rs`). Nothing here may harm the database: one connection per target (two once NOTIFY is measured),
 //! a statement that touches no table, server-side limits of 2 s, and a retreat when free connections run short.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::sample::{Failure, Sample, Timing};
+use crate::sample::{Failure, Outcome, Sample, Timing};
 use crate::tls::TlsError;
 use crate::warm::Warm;
 use crate::{Order, Probe, Step};
@@ -56,6 +56,9 @@ impl Probe for PostgresProbe {
                 let sample = session.query(order.deadline).await;
                 if let Some(failure) = session.ended() {
                     self.warm.broke(&session, failure);
+                } else if let Outcome::Lost(failure, _) = &sample.outcome {
+                    // More questions would only queue up behind it on both sides, to be answered all at once later.
+                    self.warm.broke(&session, failure.clone());
                 } else if session.look_is_due() {
                     let (warm, session) = (Arc::clone(&self.warm), Arc::clone(&session));
                     // Not in the sample's own time.

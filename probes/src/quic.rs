@@ -38,7 +38,7 @@ fn transport() -> Arc<TransportConfig> {
         .datagram_receive_buffer_size(Some(64 * 1024))
         .datagram_send_buffer_size(64 * 1024)
         .mtu_discovery_config(None)
-        .initial_rtt(Duration::from_millis(10))
+        .initial_rtt(Duration::from_millis(50))
         .max_idle_timeout(IdleTimeout::try_from(IDLE).ok())
         .congestion_controller_factory(Arc::new(window::Constant));
     Arc::new(config)

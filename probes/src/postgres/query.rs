@@ -36,11 +36,18 @@ pub(super) struct Session {
     driver: JoinHandle<()>,
 }
 
+/// How long the driver may take to say goodbye to the server. On a dead line it would wait for a quarter of an hour.
+const GOODBYE: Duration = Duration::from_secs(2);
+
 impl Drop for Session {
     fn drop(&mut self) {
-        // The driver says goodbye by itself once the client is gone; one that hangs on a dead line must not stay.
-        if self.ended.get().is_some() {
-            self.driver.abort();
+        let driver = self.driver.abort_handle();
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn(async move {
+                tokio::time::sleep(GOODBYE).await;
+                driver.abort();
+            })),
+            Err(_) => driver.abort(),
         }
     }
 }

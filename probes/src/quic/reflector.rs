@@ -151,8 +151,11 @@ async fn serve(incoming: Incoming, counters: Arc<Counters>, traffic: Arc<Traffic
             tracing::debug!(%remote, %ended, "peer gone");
         }
         Err(error) => {
-            counters.rejected.fetch_add(1, Ordering::Relaxed);
-            tracing::warn!(%remote, %error, "a peer could not prove that it belongs to this mesh");
+            let rejected = counters.rejected.fetch_add(1, Ordering::Relaxed) + 1;
+            // The 1st, 2nd, 4th, 8th …: one who keeps knocking must not fill the log.
+            if rejected.is_power_of_two() {
+                tracing::warn!(%remote, %error, rejected, "a peer could not prove that it belongs to this mesh");
+            }
         }
     }
     counters.open.fetch_sub(1, Ordering::Relaxed);
