@@ -21,8 +21,8 @@ use tokio_rustls::TlsConnector;
 use crate::sample::{Failure, Phases, Reason, Sample, Timing};
 use crate::stopwatch::Stopwatch;
 use crate::target::HostPort;
-use crate::tcp::{connect, no_answer, resolve_only};
-use crate::{Order, Probe, Step};
+use crate::tcp::{connect, no_answer};
+use crate::{Order, Probe};
 
 /// No health answer is longer; what is longer is not read.
 const MAX_BODY_BYTES: usize = 64 * 1024;
@@ -174,10 +174,9 @@ impl HttpProbe {
 }
 
 impl Probe for HttpProbe {
+    /// Both steps are a whole GET: there is nothing to keep open, and an address that does not answer is best known at
+    /// once.
     async fn sample(&self, order: Order) -> Sample {
-        if order.step == Step::Open {
-            return resolve_only(&self.url.address, order.deadline).await;
-        }
         match tokio::time::timeout(order.deadline, self.get(order.deadline)).await {
             Ok(Ok(timing)) => timing.into(),
             Ok(Err(failure)) => failure.into(),

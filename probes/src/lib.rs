@@ -45,7 +45,7 @@ pub struct Order {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     /// Open the connection that [`Step::Measure`] needs and report its phases. Kinds that open a fresh connection for
-    /// each sample only resolve the name.
+    /// each sample take a trial one.
     Open,
     /// Take one round trip. Where no connection stands, the outcome is the reason why, at once, and a new one is tried
     /// in the background: waiting for it would hide the outage behind a late good answer.

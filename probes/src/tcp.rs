@@ -10,7 +10,7 @@ use crate::resolve::resolve;
 use crate::sample::{Failure, Phases, Reason, Sample, Timing};
 use crate::stopwatch::Stopwatch;
 use crate::target::HostPort;
-use crate::{Order, Probe, Step};
+use crate::{Order, Probe};
 
 /// An open connection and how it came to be.
 #[derive(Debug)]
@@ -87,47 +87,28 @@ impl TcpProbe {
 }
 
 impl Probe for TcpProbe {
+    /// Both steps connect: there is nothing to keep open, and a port that lets nobody in is best known at once.
     async fn sample(&self, order: Order) -> Sample {
-        match order.step {
-            Step::Open => resolve_only(&self.target, order.deadline).await,
-            Step::Measure => match connect(&self.target, order.deadline).await {
-                Ok(connected) => Timing {
-                    rtt: connected.connect,
-                    phases: Some(Phases {
-                        resolve: connected.resolve,
-                        tcp: Some(connected.connect),
-                        ..Phases::default()
-                    }),
-                    ..Timing::default()
-                }
-                .into(),
-                Err(failure) => failure.into(),
-            },
+        match connect(&self.target, order.deadline).await {
+            Ok(connected) => Timing {
+                rtt: connected.connect,
+                phases: Some(Phases {
+                    resolve: connected.resolve,
+                    tcp: Some(connected.connect),
+                    ..Phases::default()
+                }),
+                ..Timing::default()
+            }
+            .into(),
+            Err(failure) => failure.into(),
         }
-    }
-}
-
-/// [`Step::Open`] of the kinds that keep no connection.
-pub(crate) async fn resolve_only(target: &HostPort, deadline: Duration) -> Sample {
-    match tokio::time::timeout(deadline, resolve(target)).await {
-        Ok(Ok((_, resolve))) => Timing {
-            rtt: resolve,
-            phases: Some(Phases { resolve, ..Phases::default() }),
-            ..Timing::default()
-        }
-        .into(),
-        Ok(Err(failure)) => failure.into(),
-        Err(_) => Failure::new(
-            Reason::Resolve,
-            format!("the name '{}' was not resolved within {deadline:?}", target.host),
-        )
-        .into(),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Step;
     use crate::sample::Outcome;
 
     const MEASURE: Order = Order { step: Step::Measure, deadline: Duration::from_secs(2) };

@@ -25,7 +25,7 @@ pub const DEADLINE: Duration = Duration::from_secs(2);
 /// How often and how long a connection is tried before its target is given up.
 const OPEN_ATTEMPTS: usize = 3;
 const OPEN_PATIENCE: Duration = Duration::from_secs(3);
-const OPEN_PAUSE: Duration = Duration::from_millis(300);
+const OPEN_PAUSE: Duration = Duration::from_millis(500);
 /// A slot that is reached this late was not skipped by the path but by us (a suspended machine, no CPU).
 const TOO_LATE: Duration = Duration::from_millis(100);
 const GOODBYE_PATIENCE: Duration = Duration::from_millis(500);

@@ -209,3 +209,13 @@ fn the_limits_are_set_on_the_server_and_the_application_has_a_name() {
     // One of the set-up above and one of the check.
     assert_eq!(connections, 2, "one connection serves a whole check: {}", cluster.log());
 }
+
+#[test]
+fn a_check_that_can_reach_nothing_ends_long_before_its_time() {
+    let closed = format!("127.0.0.1:{}", closed_port());
+    let url = format!("http://{closed}/healthz");
+    let run =
+        check(&Secret::new(), &["--tcp", &closed, "--http", &url, "--peer", &closed, "--time-limit", "60s"]);
+    assert_eq!(run.code, Some(1));
+    assert!(run.json()["elapsed_us"].as_f64().unwrap() < 30e6, "{}", run.stdout);
+}
