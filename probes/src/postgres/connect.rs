@@ -216,7 +216,7 @@ impl Dial {
             let (client, connection) =
                 config.connect_raw(stream, NoTls).await.map_err(|error| refuse(&error))?;
             phases.auth = Some(watch.elapsed());
-            let session = Session::start(client, connection, false, place).await?;
+            let session = Session::start(client, connection, false, with_limits, place).await?;
             return Ok((session, phases));
         }
         let Some(tls) = &self.tls else {
@@ -230,7 +230,7 @@ impl Dial {
         let tls_time = encrypted_after.get().copied();
         phases.tls = tls_time;
         phases.auth = Some(watch.elapsed().saturating_sub(tls_time.unwrap_or_default()));
-        let session = Session::start(client, connection, tls_time.is_some(), place).await?;
+        let session = Session::start(client, connection, tls_time.is_some(), with_limits, place).await?;
         Ok((session, phases))
     }
 

@@ -53,11 +53,13 @@ impl Drop for Session {
 }
 
 impl Session {
-    /// Takes the connection over and prepares the statement.
+    /// Takes the connection over and prepares the statement, unless the other side has shown itself a pooler: there a
+    /// named statement would stay behind on a server connection that others use next.
     pub(super) async fn start<S, T>(
         client: Client,
         connection: Connection<S, T>,
         encrypted: bool,
+        named: bool,
         place: String,
     ) -> Result<Self, Failure>
     where
@@ -76,10 +78,13 @@ impl Session {
                 let _ = ended.set(end);
             }
         });
-        let statement = match client.prepare(QUERY).await {
-            Ok(statement) => Some(statement),
-            Err(error) if is_pooled(&error) => None,
-            Err(error) => return Err(failure(&error, &place)),
+        let statement = match named {
+            false => None,
+            true => match client.prepare(QUERY).await {
+                Ok(statement) => Some(statement),
+                Err(error) if is_pooled(&error) => None,
+                Err(error) => return Err(failure(&error, &place)),
+            },
         };
         Ok(Self {
             unnamed: AtomicBool::new(statement.is_none()),
