@@ -264,7 +264,13 @@ async fn measure(job: usize, kit: Arc<Kit>, schedule: Schedule, events: mpsc::Un
                 let _ = events.send(Event::Slot { job, sample });
             });
         }
-        while in_flight.join_next().await.is_some() {}
+        while let Some(ended) = in_flight.join_next().await {
+            if let Err(error) = ended {
+                // A slot never goes without an outcome, and a fault of ours says nothing about the path.
+                let failure = Failure::new(Reason::Local, format!("the probe itself failed: {error}"));
+                tell(Event::Slot { job, sample: failure.into() });
+            }
+        }
     }
     tell(Event::Done { job });
 }

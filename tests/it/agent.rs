@@ -62,10 +62,10 @@ fn without_authentication_it_warns_on_every_start() {
             "--web",
             "127.0.0.1:0",
         ]));
+        assert!(agent.said_first.iter().any(|line| line.contains("anybody")), "{:#?}", agent.said_first);
         agent.signal("TERM");
         agent.wait()
     };
-    // The warning stands before the line that the harness waits for, so the harness has read it already.
     let mut command = probe(&["check", "--insecure-no-auth", "--peer", "127.0.0.1:1", "--time-limit", "1s"]);
     let run = Run::of(&mut command);
     assert!(run.stderr.contains("anybody"), "{}", run.stderr);

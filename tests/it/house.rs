@@ -113,6 +113,8 @@ impl Secret {
 pub(crate) struct Agent {
     child: Child,
     lines: mpsc::Receiver<String>,
+    /// What it said before it was ready.
+    pub(crate) said_first: Vec<String>,
     pub(crate) reflector: SocketAddr,
     pub(crate) web: SocketAddr,
 }
@@ -150,7 +152,7 @@ impl Agent {
             rest.split_whitespace().next().unwrap().parse().unwrap()
         };
         let (reflector, web) = (address("reflector="), address("web="));
-        Self { child, lines, reflector, web }
+        Self { child, lines, said_first: seen, reflector, web }
     }
 
     pub(crate) fn pid(&self) -> u32 {
