@@ -1,21 +1,25 @@
-//! One shot: measure each target for a bounded time, judge, say it.
+//! One shot: measure each target until there is an answer or the time is up, judge, say it.
 //!
 //! All targets are measured side by side, ten slots a second each; bare TCP and HTTP targets, which cost a server a
-//! fresh connection per sample, two a second. Every slot yields exactly one outcome.
+//! fresh connection per sample, two a second. Every slot yields exactly one outcome. A target that has its answer is left
+//! in peace while the others go on.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use probes::Target;
 use probes::sample::Outcome;
 use probes::target::Kind;
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::agent::measuring::{Event, Job, Measuring, MeasuringError};
-use crate::mesh::binomial;
-use crate::mesh::peer::Link;
-use crate::mesh::report::Report;
-use crate::mesh::schedule::Schedule;
-use crate::mesh::verdict::{Rule, Verdict};
+use crate::mesh::budget::{Budgets, Limit};
+use crate::mesh::peer::{Link, Role};
+use crate::mesh::report::{Look, Report};
+use crate::mesh::schedule::{Schedule, stretch};
+use crate::mesh::series::Series;
+use crate::mesh::verdict::{self, Rule, Verdict, judge};
 use crate::mesh::window::Window;
 
 pub use crate::agent::measuring::Settings as MeasuringSettings;
@@ -25,20 +29,40 @@ const ALPHA: f64 = 0.05;
 const INTERVAL: Duration = Duration::from_millis(100);
 /// For kinds that open a fresh connection each time, so that no server feels the check.
 const GENTLE_INTERVAL: Duration = Duration::from_millis(500);
-/// Long enough to meet disturbances that come every few seconds.
-const SHORTEST: Duration = Duration::from_secs(12);
+/// Long enough to meet disturbances of 200 ms that come every few seconds.
+const LEAST: Duration = Duration::from_secs(12);
+const MOST: Duration = Duration::from_secs(60);
+const THOROUGH: Duration = Duration::from_secs(300);
+const QUICK_LEAST: Duration = Duration::from_secs(2);
+const QUICK_MOST: Duration = Duration::from_secs(6);
+/// Beside slow queries: is the server far, or busy?
+const CONNECT_INTERVAL: Duration = Duration::from_millis(500);
+const CONNECTS_FOR: Duration = Duration::from_secs(10);
+
+/// How long and how deep a look is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// Until there is an answer, 12 to 60 s.
+    Usual,
+    /// About 2 s, and only the median.
+    Quick,
+    /// 5 minutes, with p99.
+    Thorough,
+    /// At most this long.
+    Limited(Duration),
+}
 
 /// What is checked, and against what.
 #[derive(Debug)]
 pub struct Settings {
     /// The targets with their names and roles.
     pub targets: Vec<(Link, Target)>,
-    /// A round trip of this length or longer is over the budget.
-    pub budget: Duration,
-    /// The share of round trips that has to stay below it.
-    pub quantile: f64,
-    /// How long each target is measured; without it, [`span`].
-    pub time_limit: Option<Duration>,
+    /// What we stand beside, as far as the budgets ask.
+    pub role: Option<Role>,
+    /// What each class of link is held against.
+    pub budgets: Budgets,
+    /// How long each target is measured.
+    pub depth: Depth,
     /// Identity and certificates.
     pub measuring: MeasuringSettings,
 }
@@ -46,23 +70,25 @@ pub struct Settings {
 impl Settings {
     /// The rule that follows from these settings.
     pub fn rule(&self) -> Rule {
+        let quantile = if self.depth == Depth::Quick { 0.5 } else { self.budgets.quantile };
         let targets = u32::try_from(self.targets.len()).unwrap_or(u32::MAX);
-        Rule { budget: self.budget, quantile: self.quantile, alpha: ALPHA, targets }
+        let mut rule = Rule { quantile, alpha: ALPHA, targets, least: LEAST, most: MOST };
+        (rule.least, rule.most) = match self.depth {
+            Depth::Quick => (QUICK_LEAST, QUICK_MOST),
+            Depth::Thorough => (THOROUGH, THOROUGH),
+            Depth::Limited(limit) => (LEAST.min(limit), limit),
+            // A look that could only ever be inconclusive would be none: where the rate needs longer, it takes longer.
+            Depth::Usual => {
+                let slowest = self.targets.iter().map(|(link, _)| interval(link.kind)).max();
+                let needed = slowest.unwrap_or_default() * rule.fewest_to_pass().saturating_add(1);
+                (LEAST, MOST.max(needed + needed / 10))
+            }
+        };
+        rule
     }
 
-    /// The slots of one target.
-    pub fn schedule(&self, link: &Link) -> Schedule {
-        let interval = interval(link.kind);
-        Schedule::over(
-            self.time_limit.unwrap_or_else(|| span(link.kind, self.quantile)),
-            interval,
-            &link.target,
-        )
-    }
-
-    /// The time that the slowest target takes.
-    pub fn longest(&self) -> Duration {
-        self.targets.iter().map(|(link, _)| self.schedule(link).span()).max().unwrap_or_default()
+    fn limit(&self, link: &Link) -> Limit {
+        link.limit.unwrap_or_else(|| self.budgets.limit(self.role, link.role))
     }
 }
 
@@ -74,101 +100,180 @@ pub fn interval(kind: Kind) -> Duration {
     }
 }
 
-/// How long a target of this kind is measured by default: 12 s, or as long as it takes at its rate to collect the
-/// samples without which a pass at this quantile is impossible. A check that could only ever be inconclusive would be
-/// none.
-pub fn span(kind: Kind, quantile: f64) -> Duration {
-    let fewest = binomial::fewest_to_pass(quantile, ALPHA);
-    // One more slot than needed, for the one that a busy machine skips.
-    let needed = interval(kind) * fewest.saturating_add(1);
-    SHORTEST.max(needed)
-}
-
 /// What is going on, for whoever shows progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
-    /// Slots with an outcome.
+    /// Targets with an answer.
     pub done: u32,
-    /// All slots.
-    pub slots: u32,
+    /// All targets.
+    pub targets: u32,
+    /// Since the first target's first slot.
+    pub elapsed: Duration,
 }
 
 /// Measures and judges. `progress` is called after each slot.
 pub async fn run(settings: Settings, progress: impl FnMut(Progress)) -> Result<Report, MeasuringError> {
     let rule = settings.rule();
-    let schedules: Vec<_> = settings.targets.iter().map(|(link, _)| settings.schedule(link)).collect();
+    let limits: Vec<_> = settings.targets.iter().map(|(link, _)| settings.limit(link)).collect();
     let measuring = Measuring::start(settings.measuring).await?;
-    let (links, targets): (Vec<_>, Vec<_>) = settings.targets.into_iter().unzip();
-    let jobs =
-        targets.into_iter().zip(schedules).map(|(target, schedule)| Job { target, schedule }).collect();
+    let targets = settings.targets.into_iter().zip(limits);
+    let targets = targets.map(|((link, target), limit)| (link, target, limit)).collect();
     let start = now();
-    let windows = collect(&measuring, jobs, rule.budget, progress).await;
+    let looks = look(&measuring, targets, &rule, progress).await;
     measuring.stop().await;
-    Ok(Report::new(&links, &windows?, rule, now().duration_since(start)))
+    Ok(Report::new(&looks?, rule, now().duration_since(start)))
 }
 
-/// Runs the jobs and sorts their samples into one window each.
-pub async fn collect(
+/// A look under way.
+struct Running {
+    look: Look,
+    first_slot: Option<Instant>,
+    /// Slots that wait for their reply, since when.
+    unanswered: BTreeMap<u64, Instant>,
+    asked_for_connects: bool,
+    settled: bool,
+}
+
+/// Looks at all of these until each has its answer.
+pub async fn look(
     measuring: &Measuring,
-    jobs: Vec<Job>,
-    budget: Duration,
+    targets: Vec<(Link, Target, Limit)>,
+    rule: &Rule,
     mut progress: impl FnMut(Progress),
-) -> Result<Vec<Window>, MeasuringError> {
-    let slots: Vec<u32> = jobs.iter().map(|job| job.schedule.slots).collect();
-    let mut windows: Vec<Window> = jobs.iter().map(|_| Window::new(budget)).collect();
-    let mut state = Progress { done: 0, slots: slots.iter().sum() };
-    let mut events = measuring.measure(jobs).await?;
-    while let Some(event) = events.recv().await {
+) -> Result<Vec<Look>, MeasuringError> {
+    let stretch = stretch(targets.iter().map(|(link, ..)| interval(link.kind)));
+    let (mut running, mut jobs) = (Vec::new(), Vec::new());
+    for ((link, target, limit), id) in targets.into_iter().zip(0..) {
+        let name = format!("{} {}", link.source.as_deref().unwrap_or_default(), link.target);
+        let schedule = Schedule::over(rule.most, interval(link.kind).mul_f64(stretch), &name);
+        jobs.push(Job { id, target, schedule, connects: None, persistent: false });
+        let slots = usize::try_from(schedule.slots.unwrap_or(0)).unwrap_or(usize::MAX);
+        // Without a limit nothing is an exceedance but silence.
+        let series = Series::new(Window::new(limit.unwrap_or(Duration::MAX), slots + 1));
+        let look = Look { link, limit, series, progress: verdict::Progress::default() };
+        running.push(Running {
+            look,
+            first_slot: None,
+            unanswered: BTreeMap::new(),
+            asked_for_connects: false,
+            settled: false,
+        });
+    }
+    let (sender, mut events) = mpsc::unbounded_channel();
+    measuring.begin(jobs, sender).await?;
+    let all = u32::try_from(running.len()).unwrap_or(u32::MAX);
+    while running.iter().any(|look| !look.settled) {
+        let Some(event) = events.recv().await else { return Err(MeasuringError::Ended) };
+        let id = event.job();
+        let Some(one) = running.get_mut(id as usize).filter(|one| !one.settled) else { continue };
+        one.take(event, now());
+        if one.suspicious() {
+            one.asked_for_connects = true;
+            measuring.connects(id, Schedule::over(CONNECTS_FOR, CONNECT_INTERVAL, "connects"))?;
+        }
+        let judged = judge(&one.look.series, one.look.limit, rule, one.look.progress);
+        if judged.settled || one.look.progress.ended {
+            one.settled = true;
+            measuring.end(id)?;
+        }
+        let done = running.iter().filter(|one| one.settled).count();
+        let elapsed = running.iter().map(|one| one.look.progress.elapsed).max().unwrap_or_default();
+        progress(Progress { done: u32::try_from(done).unwrap_or(all), targets: all, elapsed });
+    }
+    Ok(running.into_iter().map(|one| one.look).collect())
+}
+
+impl Running {
+    fn take(&mut self, event: Event, now: Instant) {
+        let start = *self.first_slot.get_or_insert(now);
+        let at = now.duration_since(start);
+        let look = &mut self.look;
         match event {
-            Event::Opened { job, sample } => {
-                windows[job].opened(&sample);
-                if !matches!(sample.outcome, Outcome::Ok(_)) {
+            Event::Opened { sample, .. } => {
+                look.series.window.opened(&sample);
+                if matches!(sample.outcome, Outcome::Ok(_)) {
+                    self.first_slot = Some(now);
+                } else {
                     // No slot will follow: the failed attempt is all there is to judge by.
-                    windows[job].record(sample);
-                    state.done += slots[job];
+                    look.series.record(&sample, at);
                 }
             }
-            Event::Slot { job, sample } => {
-                windows[job].record(sample);
-                state.done += 1;
+            Event::Sent { slot, .. } => drop(self.unanswered.insert(slot, now)),
+            Event::Slot { slot, sample, .. } => {
+                self.unanswered.remove(&slot);
+                look.series.record(&sample, at);
             }
-            Event::Done { job } => tracing::debug!(job, "all slots have their outcomes"),
+            Event::Connected { sample, .. } => look.series.connected(&sample, at),
+            Event::Done { .. } => look.progress.ended = true,
         }
-        progress(state);
+        let budget = look.limit.unwrap_or(Duration::MAX);
+        let waiting = self.unanswered.values().filter(|sent| now.duration_since(**sent) >= budget);
+        look.progress.overdue = u32::try_from(waiting.count()).unwrap_or(u32::MAX);
+        look.progress.elapsed = at;
     }
-    Ok(windows)
+
+    /// Slow queries ask for bare connects.
+    fn suspicious(&self) -> bool {
+        self.look.link.kind == Kind::Postgres
+            && !self.asked_for_connects
+            && self.look.series.window.last(10).exceeded() >= 3
+    }
 }
 
 /// The exit code of a verdict.
 pub fn exit_code(report: &Report, fail_on_warning: bool) -> u8 {
     match report.verdict {
         Verdict::Fail => 1,
-        Verdict::Inconclusive => 3,
+        Verdict::Inconclusive | Verdict::Info => 3,
         Verdict::Pass if fail_on_warning && report.has_warnings() => 1,
         Verdict::Pass => 0,
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the length of the whole check, which no verdict depends on")]
+#[expect(clippy::disallowed_methods, reason = "when an outcome came in; the round trips themselves are the hands'")]
 fn now() -> Instant {
     Instant::now()
 }
 
 #[cfg(test)]
 mod tests {
+    use probes::HostPort;
+
     use super::*;
+
+    fn settings(kind: Kind, quantile: f64, depth: Depth) -> Settings {
+        let link = Link { source: None, target: "a".into(), kind, role: None, limit: None };
+        let target = Target::Tcp(HostPort { host: "a".into(), port: 1 });
+        Settings {
+            targets: vec![(link, target)],
+            role: None,
+            budgets: Budgets { quantile, ..Budgets::default() },
+            depth,
+            measuring: MeasuringSettings::default(),
+        }
+    }
 
     #[test]
     fn the_default_time_lets_a_clean_path_pass_whatever_its_kind_and_quantile() {
         for kind in [Kind::Peer, Kind::Postgres, Kind::Tcp, Kind::Http] {
             for quantile in [0.5, 0.95, 0.99, 0.999] {
-                let span = span(kind, quantile);
-                let slots = Schedule::over(span, interval(kind), "x").slots;
-                assert!(slots >= binomial::fewest_to_pass(quantile, ALPHA), "{kind:?} {quantile}: {slots}");
-                assert!(span >= SHORTEST);
+                let rule = settings(kind, quantile, Depth::Usual).rule();
+                let slots = Schedule::over(rule.most, interval(kind), "x").slots.unwrap();
+                assert!(slots >= u64::from(rule.fewest_to_pass()), "{kind:?} {quantile}: {slots}");
+                assert_eq!(rule.least, LEAST);
             }
         }
-        assert_eq!(span(Kind::Peer, 0.95), SHORTEST);
-        assert_eq!(span(Kind::Tcp, 0.95), Duration::from_secs(30));
+        assert_eq!(settings(Kind::Peer, 0.95, Depth::Usual).rule().most, MOST);
+        assert_eq!(settings(Kind::Tcp, 0.95, Depth::Usual).rule().most, MOST);
+    }
+
+    #[test]
+    fn a_quick_look_is_about_the_median_only() {
+        for kind in [Kind::Peer, Kind::Tcp] {
+            let rule = settings(kind, 0.95, Depth::Quick).rule();
+            assert!((rule.quantile - 0.5).abs() < 1e-9);
+            let slots = Schedule::over(rule.most, interval(kind), "x").slots.unwrap();
+            assert!(slots >= u64::from(rule.fewest_to_pass()), "{kind:?}");
+        }
     }
 }

@@ -89,13 +89,13 @@ pub struct CheckArgs {
     )]
     pub postgres_url_file: Vec<PathBuf>,
     /// Another agent to echo with; port 9862 unless given; role coderd, postgres, proxy or provisioner
-    #[arg(long, value_name = "HOST[:PORT][=ROLE]", help_heading = "Targets")]
+    #[arg(long, value_name = "HOST[:PORT][=ROLE[@BUDGET]]", help_heading = "Targets")]
     pub peer: Vec<String>,
     /// TCP port to connect to, at most twice a second
-    #[arg(long, value_name = "HOST:PORT[=ROLE]", help_heading = "Targets")]
+    #[arg(long, value_name = "HOST:PORT[=ROLE[@BUDGET]]", help_heading = "Targets")]
     pub tcp: Vec<String>,
     /// Address to GET on a fresh connection, at most twice a second; judged from request to first byte
-    #[arg(long, value_name = "URL[=ROLE]", help_heading = "Targets")]
+    #[arg(long, value_name = "URL[=ROLE[@BUDGET]]", help_heading = "Targets")]
     pub http: Vec<String>,
     /// Name for the TLS handshake and the certificate of https targets, instead of the URL's host
     #[arg(long, value_name = "NAME", help_heading = "Targets")]
@@ -104,15 +104,26 @@ pub struct CheckArgs {
     #[arg(long, value_name = "FILE", help_heading = "Targets")]
     pub http_ca: Option<PathBuf>,
 
-    /// A round trip that takes this long or longer is over the budget
-    #[arg(long, value_name = "DURATION", default_value = "10ms", value_parser = duration, help_heading = "Judgement")]
-    pub budget: Duration,
+    /// A round trip that takes this long or longer is over the budget [default: 10ms]
+    #[arg(long, value_name = "DURATION", value_parser = duration, help_heading = "Judgement")]
+    pub budget: Option<Duration>,
     /// The share of round trips that must stay below the budget
     #[arg(long, value_name = "SHARE", default_value = "0.95", value_parser = quantile, help_heading = "Judgement")]
     pub quantile: f64,
-    /// How long each target is measured [default: 12s, or as long as its rate needs for a pass]
-    #[arg(long, value_name = "DURATION", value_parser = duration, help_heading = "Judgement")]
+    /// How long each target is measured at most [default: 60s, or as long as its rate needs for a pass; an answer may
+    /// come after 12s, a fail beyond doubt after 3s]
+    #[arg(long, value_name = "DURATION", value_parser = duration, help_heading = "Judgement", conflicts_with_all = ["quick", "thorough"])]
     pub time_limit: Option<Duration>,
+    /// About 2 s, and only the median: enough to tell another continent, not to pass a budget
+    #[arg(long, help_heading = "Judgement", conflicts_with = "thorough")]
+    pub quick: bool,
+    /// 5 minutes, with p99
+    #[arg(long, help_heading = "Judgement")]
+    pub thorough: bool,
+    /// What this machine stands beside: coderd, postgres, proxy, provisioner or standby. Links of proxies and
+    /// provisioners are measured for information only
+    #[arg(long, value_name = "ROLE", env = "PROBE_ROLE", help_heading = "Judgement")]
+    pub role: Option<String>,
     /// What makes the exit code other than 0
     #[arg(
         long,
@@ -191,7 +202,8 @@ pub enum SecretCommand {
     New,
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+/// A duration with its unit, longer than nothing.
+pub fn duration(text: &str) -> Result<Duration, String> {
     let duration = humantime::parse_duration(text)
         .map_err(|error| format!("{error}; write a number with a unit, like 10ms or 30s"))?;
     if duration.is_zero() { Err("it must be longer than nothing".to_owned()) } else { Ok(duration) }

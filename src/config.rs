@@ -10,9 +10,10 @@ use probes::{HostPort, Target};
 
 use crate::agent;
 use crate::agent::measuring;
-use crate::check;
+use crate::check::{self, Depth};
 use crate::cli::{AgentArgs, CheckArgs, IdentityArgs};
-use crate::mesh::peer::{Link, Role};
+use crate::mesh::budget::{Budgets, Limit};
+use crate::mesh::peer::{Link, Role, RoleError};
 
 /// The port of a reflector that was given without one.
 pub const PEER_PORT: u16 = 9862;
@@ -57,26 +58,26 @@ fn fault(key: impl Into<String>, cause: impl std::fmt::Display) -> ConfigError {
 pub fn check(args: &CheckArgs, env: Environment<'_>) -> Result<check::Settings, ConfigError> {
     let mut targets = Vec::new();
     for text in &args.peer {
-        let (text, role) = split_role("--peer", text)?;
+        let (text, said) = split_role("--peer", text)?;
         let address = HostPort::parse(text, Some(PEER_PORT)).map_err(|error| fault("--peer", error))?;
-        targets.push((Target::Peer(address), role));
+        targets.push((Target::Peer(address), said));
     }
     for conninfo in postgres(args, env)? {
-        targets.push((Target::Postgres(Box::new(conninfo)), Some(Role::Postgres)));
+        targets.push((Target::Postgres(Box::new(conninfo)), Said { role: Some(Role::Postgres), limit: None }));
     }
     for text in &args.tcp {
-        let (text, role) = split_role("--tcp", text)?;
+        let (text, said) = split_role("--tcp", text)?;
         let address = text.parse::<HostPort>().map_err(|error| fault("--tcp", error))?;
-        targets.push((Target::Tcp(address), role));
+        targets.push((Target::Tcp(address), said));
     }
     for text in &args.http {
-        let (text, role) = split_url_role(text);
+        let (text, said) = split_url_role(text);
         let url = text.parse::<HttpUrl>().map_err(|error| fault("--http", error))?;
-        targets.push((Target::Http(url), role));
+        targets.push((Target::Http(url), said));
     }
     let mut named = Vec::with_capacity(targets.len());
-    for (target, role) in targets {
-        let link = Link { source: None, target: target.to_string(), kind: target.kind(), role };
+    for (target, Said { role, limit }) in targets {
+        let link = Link { source: None, target: target.to_string(), kind: target.kind(), role, limit };
         if named
             .iter()
             .any(|(other, _): &(Link, Target)| other.target == link.target && other.kind == link.kind)
@@ -90,11 +91,25 @@ pub fn check(args: &CheckArgs, env: Environment<'_>) -> Result<check::Settings, 
     }
     let has_peers = named.iter().any(|(_, target)| matches!(target, Target::Peer(_)));
     let identity = if has_peers { Some(identity(&args.identity, env)?) } else { None };
+    let mut budgets = Budgets { quantile: args.quantile, ..Budgets::default() };
+    if let Some(limit) = args.budget {
+        budgets = budgets.with_limit(limit);
+    }
+    let depth = match (args.quick, args.thorough, args.time_limit) {
+        (true, ..) => Depth::Quick,
+        (_, true, _) => Depth::Thorough,
+        (_, _, Some(limit)) => Depth::Limited(limit),
+        (false, false, None) => Depth::Usual,
+    };
+    let role = match &args.role {
+        Some(role) => Some(role.parse().map_err(|error| fault("--role", error))?),
+        None => None,
+    };
     Ok(check::Settings {
         targets: named,
-        budget: args.budget,
-        quantile: args.quantile,
-        time_limit: args.time_limit,
+        role,
+        budgets,
+        depth,
         measuring: measuring::Settings {
             identity,
             listen: None,
@@ -186,23 +201,43 @@ fn read(key: &'static str, path: &Path) -> Result<String, ConfigError> {
     std::fs::read_to_string(path).map_err(|source| ConfigError::File { key, path: path.to_owned(), source })
 }
 
-/// `HOST:PORT=role`: no host has an equals sign, so what follows one must be a role.
-fn split_role<'a>(key: &str, text: &'a str) -> Result<(&'a str, Option<Role>), ConfigError> {
+/// What was said of one target.
+#[derive(Debug, Clone, Copy, Default)]
+struct Said {
+    role: Option<Role>,
+    limit: Option<Limit>,
+}
+
+/// `HOST:PORT=role@budget`: no host has an equals sign, so what follows one must be a role.
+fn split_role<'a>(key: &str, text: &'a str) -> Result<(&'a str, Said), ConfigError> {
     match text.rsplit_once('=') {
-        None => Ok((text, None)),
-        Some((address, role)) => Ok((address, Some(role.parse().map_err(|error| fault(key, error))?))),
+        None => Ok((text, Said::default())),
+        Some((address, said)) => Ok((address, parse_said(said).map_err(|error| fault(key, error))?)),
     }
 }
 
 /// A URL may well have an equals sign of its own, so only a role behind a URL without a query is one.
-fn split_url_role(text: &str) -> (&str, Option<Role>) {
+fn split_url_role(text: &str) -> (&str, Said) {
     match text.rsplit_once('=') {
-        Some((url, role)) if !url.contains('?') => match role.parse() {
-            Ok(role) => (url, Some(role)),
-            Err(_) => (text, None),
+        Some((url, said)) if !url.contains('?') => match parse_said(said) {
+            Ok(said) => (url, said),
+            Err(_) => (text, Said::default()),
         },
-        _ => (text, None),
+        _ => (text, Said::default()),
     }
+}
+
+fn parse_said(text: &str) -> Result<Said, String> {
+    let (role, limit) = match text.split_once('@') {
+        Some((role, limit)) => (role, Some(parse_limit(limit)?)),
+        None => (text, None),
+    };
+    Ok(Said { role: Some(role.parse().map_err(|error: RoleError| error.to_string())?), limit })
+}
+
+/// A duration, or `none` for information only.
+fn parse_limit(text: &str) -> Result<Limit, String> {
+    if text == "none" { Ok(None) } else { crate::cli::duration(text).map(Some) }
 }
 
 #[cfg(test)]

@@ -58,11 +58,7 @@ fn run(cli: Cli) -> u8 {
 
 async fn run_check(args: CheckArgs) -> anyhow::Result<u8> {
     let settings = config::check(&args, &env)?;
-    let line = ProgressLine::over(&format!(
-        "measuring {} targets for {:.0} s",
-        settings.targets.len(),
-        settings.longest().as_secs_f64()
-    ));
+    let line = ProgressLine::over("measuring");
     let measured = check::run(settings, line.updater()).await;
     line.clear();
     let report = match measured.map_err(as_configuration) {
@@ -175,12 +171,17 @@ impl ProgressLine {
     }
 
     fn updater(&self) -> impl FnMut(Progress) + Send + 'static {
-        let (text, shown, mut last) = (self.text.clone(), self.shown, u32::MAX);
+        let (text, shown, mut last) = (self.text.clone(), self.shown, u64::MAX);
         move |state| {
-            let percent = state.done * 100 / state.slots.max(1);
-            if shown && percent != last {
-                last = percent;
-                let _ = write!(io::stderr(), "\r{text}: {percent} %");
+            let second = state.elapsed.as_secs();
+            if shown && second != last {
+                last = second;
+                let _ = write!(
+                    io::stderr(),
+                    "\r\x1b[K{text}: {second} s, {} of {} targets have their answer",
+                    state.done,
+                    state.targets
+                );
             }
         }
     }

@@ -3,22 +3,32 @@
 //! Samples come in, a [`report::Report`] goes out, and nothing in between reads a clock, opens a socket or draws a
 //! random number, so that every verdict can be replayed from its samples.
 //!
-//! * [`peer`] – the nouns: who is measured and in which role;
+//! * [`peer`] – the nouns: who is measured and in which role; [`budget`] – what a link of each class is held against;
 //! * [`schedule`] – when to send: an open loop, fixed before the first answer;
-//! * [`window`] – what the samples of one target amount to;
-//! * [`binomial`] – the exact distribution behind the verdict;
-//! * [`verdict`] – pass, fail or inconclusive, and why;
+//! * [`outcomes`], [`window`], [`hour`] – what the samples of one link amount to, and [`series`] all that is kept of it;
+//! * [`floor`] – the fastest round trips, and whether the route has changed;
+//! * [`binomial`], [`sequential`] – the exact distribution, and the test that may stop when it knows;
+//! * [`cause`] – why a target is over its budget, with the evidence;
+//! * [`verdict`] – one bounded look: pass, fail or inconclusive;
+//! * [`state`] – the continuous verdict of one link, with hysteresis; [`links`] – all links of an agent;
 //! * [`report`] – all of it as data; the only thing that exporters see.
 //!
 //! **The rule.** The budget asks that a quantile (p95 by default) of the round trip stays below 10 ms. A slot whose
-//! reply takes the budget or longer, or never comes, is an exceedance. With k exceedances in n slots, *pass* is said
-//! when even the upper Clopper–Pearson bound of the true share of exceedances is within 1 − q, *fail* when even the
-//! lower bound is beyond it, and *inconclusive* otherwise. So both errors are at most 5 % for independent slots; no
-//! guess is ever passed off as a verdict.
+//! reply takes the budget or longer, or never comes, is an exceedance. Passing, failing, raising and clearing are all
+//! statements about the true share of exceedances, each with a stated error; no guess is ever passed off as a verdict.
 
 pub mod binomial;
+pub mod budget;
+pub mod cause;
+pub mod floor;
+pub mod hour;
+
+pub mod outcomes;
 pub mod peer;
 pub mod report;
 pub mod schedule;
+pub mod sequential;
+pub mod series;
+
 pub mod verdict;
 pub mod window;

@@ -11,6 +11,7 @@
 //! | [`postgres`] | libpq connection strings, connect phases, the timed query |
 //! | [`tcp`], [`http`] | connect time; phases of a GET |
 //! | [`secret`], [`tls`] | who belongs to the mesh; which certificates are believed |
+//! | [`own`] | what we ourselves did to a sample: run-queue wait, a ticker |
 //! | [`stopwatch`] | the only reader of the monotonic clock |
 
 use std::future::Future;
@@ -18,6 +19,7 @@ use std::time::Duration;
 
 pub mod http;
 pub mod kit;
+pub mod own;
 pub mod postgres;
 pub mod quic;
 pub mod resolve;
@@ -41,7 +43,7 @@ pub struct Order {
     pub deadline: Duration,
 }
 
-/// The two things that can be asked of a target.
+/// What can be asked of a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     /// Open the connection that [`Step::Measure`] needs and report its phases. Kinds that open a fresh connection for
@@ -50,6 +52,9 @@ pub enum Step {
     /// Take one round trip. Where no connection stands, the outcome is the reason why, at once, and a new one is tried
     /// in the background: waiting for it would hide the outage behind a late good answer.
     Measure,
+    /// Connect to where the kept connection goes, send nothing and close: one round trip of the kernels, which a busy
+    /// server cannot slow down. PostgreSQL and TCP only; other kinds measure.
+    Connect,
 }
 
 /// Takes one sample, and always comes back.

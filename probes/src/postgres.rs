@@ -48,6 +48,18 @@ impl Probe for PostgresProbe {
                 .into(),
                 Err(failure) => failure.into(),
             },
+            Step::Connect => {
+                let remote = self.warm.current().ok().and_then(|session| session.remote());
+                match self.warm.opener().connect(remote, order.deadline).await {
+                    Ok(phases) => Timing {
+                        rtt: phases.tcp.unwrap_or_default(),
+                        phases: Some(phases),
+                        ..Timing::default()
+                    }
+                    .into(),
+                    Err(failure) => failure.into(),
+                }
+            }
             Step::Measure => {
                 let session = match self.warm.current() {
                     Ok(session) => session,

@@ -13,6 +13,24 @@ use serde::Serialize;
 pub struct Sample {
     /// What came of it.
     pub outcome: Outcome,
+    /// How long our own thread wanted to run and could not, or did not run at all, while this sample was on its way.
+    pub own_wait: Duration,
+    /// How long the reflector's thread waited for a CPU before it saw the request; zero where it does not say.
+    pub peer_wait: Duration,
+    /// Replies to earlier questions that came after their deadline, when they were lost already.
+    pub late: u32,
+}
+
+impl Sample {
+    /// A sample that nothing of ours has disturbed.
+    pub fn new(outcome: Outcome) -> Self {
+        Self { outcome, own_wait: Duration::ZERO, peer_wait: Duration::ZERO, late: 0 }
+    }
+
+    /// Not sent, because we ourselves were late.
+    pub fn skipped_self() -> Self {
+        Self::new(Outcome::SkippedSelf)
+    }
 }
 
 /// The closed list of outcomes. The same words stand in code, JSON and metrics.
@@ -53,7 +71,7 @@ impl Outcome {
 
 impl From<Timing> for Sample {
     fn from(timing: Timing) -> Self {
-        Self { outcome: Outcome::Ok(timing) }
+        Self::new(Outcome::Ok(timing))
     }
 }
 
@@ -65,7 +83,7 @@ impl From<Failure> for Sample {
             Reason::Refused | Reason::Auth => Outcome::Refused(failure),
             _ => Outcome::Error(failure),
         };
-        Self { outcome }
+        Self::new(outcome)
     }
 }
 
@@ -95,6 +113,8 @@ pub struct Timing {
     pub hold: Option<Duration>,
     /// The phases of the connection that this sample opened, if it opened one.
     pub phases: Option<Phases>,
+    /// PostgreSQL: segments that our kernel sent again on this connection since the sample before.
+    pub retransmits: Option<u32>,
     /// The connection is encrypted (`None` where the question makes no sense).
     pub encrypted: Option<bool>,
 }
@@ -143,6 +163,8 @@ pub enum Reason {
     Status,
     /// An established connection ended.
     Closed,
+    /// The peer said goodbye: its agent is stopping.
+    Left,
     /// An established connection gave no reply in time.
     Timeout,
     /// The database is short of free connections, so we keep away from it.
@@ -164,6 +186,7 @@ impl Reason {
             Self::Protocol => "protocol",
             Self::Status => "status",
             Self::Closed => "closed",
+            Self::Left => "left",
             Self::Timeout => "timeout",
             Self::ConnectionsLow => "connections_low",
             Self::Local => "local",

@@ -53,6 +53,10 @@ impl<O: Open> Warm<O> {
         Self { opener, state: Mutex::new(State::Down(down)) }
     }
 
+    pub(crate) fn opener(&self) -> &O {
+        &self.opener
+    }
+
     /// Opens now and keeps what it got; the answer is the phases or the reason.
     pub(crate) async fn open(
         self: &Arc<Self>,

@@ -2,6 +2,7 @@
 //!
 //! Whatever else the process does (web, report, progress) happens elsewhere, so it cannot move a quantile.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,23 +12,19 @@ use std::time::Duration;
 use probes::kit::{Kit, KitError, Means};
 use probes::quic::sender::SenderError;
 use probes::quic::{Reflector, ReflectorCounts, Sender, reflector::ListenError};
-use probes::sample::{Failure, Outcome, Reason, Sample};
+use probes::own;
+use probes::sample::Sample;
 use probes::tls::{Identity, MeshTls, TlsError};
-use probes::{Order, Probe, Step, Target};
+use probes::Target;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::mesh::schedule::Schedule;
 
-/// What has no reply after this is lost. Longer than any budget, shorter than anybody's patience.
-pub const DEADLINE: Duration = Duration::from_secs(2);
-/// How often and how long a connection is tried before its target is given up.
-const OPEN_ATTEMPTS: usize = 3;
-const OPEN_PATIENCE: Duration = Duration::from_secs(3);
-const OPEN_PAUSE: Duration = Duration::from_millis(500);
-/// A slot that is reached this late was not skipped by the path but by us (a suspended machine, no CPU).
-const TOO_LATE: Duration = Duration::from_millis(100);
+mod job;
+
+pub use job::DEADLINE;
+
 const GOODBYE_PATIENCE: Duration = Duration::from_millis(500);
 
 /// What the measuring thread needs besides its jobs.
@@ -46,34 +43,71 @@ pub struct Settings {
 /// One target with its slots.
 #[derive(Debug)]
 pub struct Job {
+    /// What the events of this job are marked with.
+    pub id: u32,
     /// What is measured.
     pub target: Target,
     /// When.
     pub schedule: Schedule,
+    /// When a bare connect is made beside it.
+    pub connects: Option<Schedule>,
+    /// Whether slots follow although the first connection did not come: a long watch waits for it, a bounded look ends.
+    pub persistent: bool,
 }
 
-/// What the measuring thread tells of its jobs. `job` is the index in the list that was given.
+/// What the measuring thread tells of its jobs.
 #[derive(Debug)]
 pub enum Event {
-    /// The connection stands, or will not come; then no slot follows.
+    /// The first connection stands, or will not come.
     Opened {
         /// Which job.
-        job: usize,
+        job: u32,
         /// Phases or reason.
         sample: Sample,
+    },
+    /// A slot's question has left.
+    Sent {
+        /// Which job.
+        job: u32,
+        /// Which slot.
+        slot: u64,
+        /// How long after its instant.
+        late: Duration,
     },
     /// A slot has its outcome.
     Slot {
         /// Which job.
-        job: usize,
+        job: u32,
+        /// Which slot.
+        slot: u64,
         /// How it ended.
         sample: Sample,
     },
-    /// All slots of a job have their outcomes.
+    /// A bare connect has its outcome.
+    Connected {
+        /// Which job.
+        job: u32,
+        /// How it ended.
+        sample: Sample,
+    },
+    /// No further slot will come.
     Done {
         /// Which job.
-        job: usize,
+        job: u32,
     },
+}
+
+impl Event {
+    /// Which job it is about.
+    pub fn job(&self) -> u32 {
+        match self {
+            Self::Opened { job, .. }
+            | Self::Sent { job, .. }
+            | Self::Slot { job, .. }
+            | Self::Connected { job, .. }
+            | Self::Done { job } => *job,
+        }
+    }
 }
 
 /// Why there is no measuring.
@@ -113,8 +147,17 @@ pub struct Measuring {
 }
 
 enum Command {
-    Measure(Vec<Job>, mpsc::UnboundedSender<Event>, oneshot::Sender<Result<(), MeasuringError>>),
+    Begin(Vec<Job>, mpsc::UnboundedSender<Event>, oneshot::Sender<Result<(), MeasuringError>>),
+    Connects(u32, Schedule),
+    End(u32),
     Stop(oneshot::Sender<()>),
+}
+
+/// A job that runs.
+struct Running {
+    kit: Arc<Kit>,
+    events: mpsc::UnboundedSender<Event>,
+    tasks: JoinSet<()>,
 }
 
 impl Measuring {
@@ -123,7 +166,7 @@ impl Measuring {
         let (commands, inbox) = mpsc::unbounded_channel();
         let (ready, started) = oneshot::channel();
         let thread = std::thread::Builder::new().name("probe-measure".to_owned()).spawn(move || {
-            match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            match tokio::runtime::Builder::new_current_thread().enable_all().on_thread_park(own::note_park).build() {
                 Ok(runtime) => runtime.block_on(run(settings, inbox, ready)),
                 Err(error) => {
                     // The starter has gone away only when the process ends.
@@ -145,13 +188,30 @@ impl Measuring {
         self.reflector.as_ref().map(|reflector| reflector.counts()).unwrap_or_default()
     }
 
-    /// Measures these targets side by side; the channel closes when all are done.
-    pub async fn measure(&self, jobs: Vec<Job>) -> Result<mpsc::UnboundedReceiver<Event>, MeasuringError> {
-        let (events, receiver) = mpsc::unbounded_channel();
+    /// Begins to measure these targets side by side. All or none: a target that cannot be measured with what was given
+    /// is the error, and no job begins. The channel closes when all jobs have ended.
+    pub async fn begin(
+        &self,
+        jobs: Vec<Job>,
+        events: mpsc::UnboundedSender<Event>,
+    ) -> Result<(), MeasuringError> {
         let (answer, answered) = oneshot::channel();
-        self.commands.send(Command::Measure(jobs, events, answer)).map_err(|_| MeasuringError::Ended)?;
-        answered.await.map_err(|_| MeasuringError::Ended)??;
-        Ok(receiver)
+        self.send(Command::Begin(jobs, events, answer))?;
+        answered.await.map_err(|_| MeasuringError::Ended)?
+    }
+
+    /// Makes bare connects beside this job, as long as the schedule goes.
+    pub fn connects(&self, job: u32, schedule: Schedule) -> Result<(), MeasuringError> {
+        self.send(Command::Connects(job, schedule))
+    }
+
+    /// Ends a job; what is on its way is forgotten.
+    pub fn end(&self, job: u32) -> Result<(), MeasuringError> {
+        self.send(Command::End(job))
+    }
+
+    fn send(&self, command: Command) -> Result<(), MeasuringError> {
+        self.commands.send(command).map_err(|_| MeasuringError::Ended)
     }
 
     /// Says goodbye to the peers and ends the thread.
@@ -183,29 +243,23 @@ async fn run(
         return;
     }
     let means = Means { sender, http_sni: settings.http_sni, http_ca: settings.http_ca };
-    let mut running = JoinSet::new();
+    let mut running = BTreeMap::<u32, Running>::new();
     while let Some(command) = inbox.recv().await {
         match command {
-            Command::Measure(jobs, events, answer) => {
-                let kits: Result<Vec<_>, KitError> = jobs
-                    .into_iter()
-                    .map(|job| Ok((Arc::new(Kit::new(job.target, &means)?), job.schedule)))
-                    .collect();
-                let answered = match kits {
-                    Ok(kits) => {
-                        for (job, (kit, schedule)) in kits.into_iter().enumerate() {
-                            running.spawn(measure(job, kit, schedule, events.clone()));
-                        }
-                        answer.send(Ok(()))
-                    }
-                    Err(error) => answer.send(Err(error.into())),
-                };
-                if answered.is_err() {
-                    tracing::debug!("nobody waits for this measurement any more");
+            Command::Begin(jobs, events, answer) => {
+                let begun = begin(jobs, &events, &means, &mut running).map_err(MeasuringError::from);
+                if answer.send(begun).is_err() {
+                    tracing::debug!("nobody waits for these jobs any more");
                 }
             }
+            Command::Connects(job, schedule) => {
+                if let Some(Running { kit, events, tasks }) = running.get_mut(&job) {
+                    tasks.spawn(job::connects(job, Arc::clone(kit), schedule, events.clone()));
+                }
+            }
+            Command::End(job) => drop(running.remove(&job)),
             Command::Stop(answer) => {
-                running.shutdown().await;
+                drop(running);
                 if let Some(sender) = &means.sender {
                     sender.close(GOODBYE_PATIENCE).await;
                 }
@@ -217,6 +271,29 @@ async fn run(
             }
         }
     }
+}
+
+fn begin(
+    jobs: Vec<Job>,
+    events: &mpsc::UnboundedSender<Event>,
+    means: &Means,
+    running: &mut BTreeMap<u32, Running>,
+) -> Result<(), KitError> {
+    let ready: Result<Vec<_>, KitError> = jobs
+        .into_iter()
+        .map(|Job { id, target, schedule, connects, persistent }| {
+            Ok((id, Arc::new(Kit::new(target, means)?), schedule, connects, persistent))
+        })
+        .collect();
+    for (id, kit, schedule, connects, persistent) in ready? {
+        let mut tasks = JoinSet::new();
+        tasks.spawn(job::measure(id, Arc::clone(&kit), schedule, persistent, events.clone()));
+        if let Some(schedule) = connects {
+            tasks.spawn(job::connects(id, Arc::clone(&kit), schedule, events.clone()));
+        }
+        running.insert(id, Running { kit, events: events.clone(), tasks });
+    }
+    Ok(())
 }
 
 fn sockets(settings: &Settings) -> Result<(Option<Sender>, Option<Arc<Reflector>>), MeasuringError> {
@@ -237,66 +314,4 @@ fn sockets(settings: &Settings) -> Result<(Option<Sender>, Option<Arc<Reflector>
         None => None,
     };
     Ok((Some(Sender::new(&tls)?), reflector))
-}
-
-/// One job from its first connection to the outcome of its last slot.
-async fn measure(job: usize, kit: Arc<Kit>, schedule: Schedule, events: mpsc::UnboundedSender<Event>) {
-    // Whoever listens has gone away when a send fails; the next await ends this job with its thread.
-    let tell = |event| {
-        let _ = events.send(event);
-    };
-    let opened = open(&kit).await;
-    let stands = matches!(opened.outcome, Outcome::Ok(_));
-    tell(Event::Opened { job, sample: opened });
-    if stands {
-        let mut in_flight = JoinSet::new();
-        let start = now();
-        for slot in 0..schedule.slots {
-            let intended = start + schedule.at(slot);
-            sleep_until(intended).await;
-            if now().saturating_duration_since(intended) > TOO_LATE {
-                tell(Event::Slot { job, sample: Sample { outcome: Outcome::SkippedSelf } });
-                continue;
-            }
-            let (kit, events) = (Arc::clone(&kit), events.clone());
-            in_flight.spawn(async move {
-                let sample = kit.sample(Order { step: Step::Measure, deadline: DEADLINE }).await;
-                let _ = events.send(Event::Slot { job, sample });
-            });
-        }
-        while let Some(ended) = in_flight.join_next().await {
-            if let Err(error) = ended {
-                // A slot never goes without an outcome, and a fault of ours says nothing about the path.
-                let failure = Failure::new(Reason::Local, format!("the probe itself failed: {error}"));
-                tell(Event::Slot { job, sample: failure.into() });
-            }
-        }
-    }
-    tell(Event::Done { job });
-}
-
-/// A few attempts, so that a server which is just starting is not given up at once. A no to who we are is final: a
-/// password is not tried twice.
-async fn open(kit: &Kit) -> Sample {
-    let order = Order { step: Step::Open, deadline: OPEN_PATIENCE };
-    let mut sample = Sample::from(Failure::new(Reason::Unreachable, "no attempt was made"));
-    for attempt in 0..OPEN_ATTEMPTS {
-        if attempt > 0 {
-            sleep(OPEN_PAUSE).await;
-        }
-        sample = kit.sample(order).await;
-        let reason = match &sample.outcome {
-            Outcome::Ok(_) => return sample,
-            outcome => outcome.failure().map(|failure| failure.reason),
-        };
-        if matches!(reason, Some(Reason::Auth | Reason::Database | Reason::ConnectionsLow)) {
-            return sample;
-        }
-    }
-    sample
-}
-
-#[expect(clippy::disallowed_methods, reason = "the schedule clock is read in the agent's rooms only")]
-fn now() -> Instant {
-    Instant::now()
 }

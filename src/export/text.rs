@@ -7,8 +7,9 @@ use std::time::Duration;
 use comfy_table::{CellAlignment, Table, presets};
 use probes::target::Kind;
 
+use crate::mesh::cause::{Reason, ms, ms_number};
 use crate::mesh::report::{Report, TargetReport, percent};
-use crate::mesh::verdict::{Reason, Verdict};
+use crate::mesh::verdict::Verdict;
 
 /// Whether escape sequences for colour are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +37,7 @@ impl Colour {
 
     fn symbol(self, verdict: Verdict) -> String {
         match verdict {
+            Verdict::Info => "·".to_owned(),
             Verdict::Pass => self.paint("32", "√"),
             Verdict::Inconclusive => self.warning(),
             Verdict::Fail => self.paint("31", "×"),
@@ -90,31 +92,38 @@ fn title(kind: Kind) -> &'static str {
 fn write_target(out: &mut String, target: &TargetReport, report: &Report, colour: Colour) -> fmt::Result {
     let judgement = &target.judgement;
     let role = target.role.map_or_else(String::new, |role| format!(" [{role}]"));
-    write!(
-        out,
-        "{} {}{role} answers within {}",
-        colour.symbol(judgement.verdict),
-        title_name(target),
-        budget(report)
-    )?;
+    write!(out, "{} {}{role} ", colour.symbol(judgement.verdict), title_name(target))?;
+    match target.limit {
+        Some(limit) => write!(out, "answers within {}", humantime::format_duration(limit))?,
+        None => write!(out, "is measured for information")?,
+    }
+    let quantile = percent(report.rule.quantile);
     match judgement.verdict {
+        Verdict::Info => {
+            writeln!(out, " (p{quantile} {})", target.judged_quantile.map_or_else(|| "–".to_owned(), ms))?;
+        }
         Verdict::Pass => writeln!(
             out,
-            " (p{} {}, {} of {})",
-            percent(report.rule.quantile),
-            ms(target.judged_quantile),
+            " (p{quantile} {}, {} of {})",
+            target.judged_quantile.map_or_else(|| "–".to_owned(), ms),
             target.samples - target.exceeded,
             target.samples
         )?,
         Verdict::Fail | Verdict::Inconclusive => {
-            let word = if judgement.verdict == Verdict::Fail { "" } else { "cannot tell: " };
-            writeln!(out, "\n    {word}{}: {}", judgement.reason, evidence(target, report))?;
+            writeln!(out)?;
+            for finding in &judgement.findings {
+                let word = if judgement.verdict == Verdict::Fail { "" } else { "cannot tell: " };
+                writeln!(out, "    {word}{}: {}", finding.reason, finding.evidence)?;
+            }
+            if target.samples > 1 {
+                writeln!(out, "    {}", evidence(target, report))?;
+            }
         }
     }
     if let Some(detail) = target
         .detail
         .as_ref()
-        .filter(|_| !matches!(judgement.reason, Reason::NoReply(_)) || target.rtt.min.is_some())
+        .filter(|_| !matches!(judgement.reason(), Reason::NoReply(_)) || target.rtt.min.is_some())
     {
         writeln!(out, "    {detail}")?;
     }
@@ -124,6 +133,15 @@ fn write_target(out: &mut String, target: &TargetReport, report: &Report, colour
     for warning in &target.warnings {
         writeln!(out, "  {} {}: {}", colour.warning(), warning.code, warning.text)?;
     }
+    if target.coder_would_warn == Some(false) && judgement.verdict == Verdict::Fail {
+        writeln!(out, "    note: Coder's own health page (median against 15 ms) would show this as healthy")?;
+    }
+    if target.tcp_terminator_suspected {
+        writeln!(
+            out,
+            "    note: something before the server seems to end TCP (a pooler, a mesh sidecar): connect times say nothing about its distance"
+        )?;
+    }
     if target.kind == Kind::Postgres && target.encrypted == Some(false) {
         writeln!(out, "    note: this connection is not encrypted")?;
     }
@@ -132,26 +150,21 @@ fn write_target(out: &mut String, target: &TargetReport, report: &Report, colour
 
 /// The figures that the verdict rests on, in words.
 fn evidence(target: &TargetReport, report: &Report) -> String {
-    if let (Reason::NoReply(_), None, Some(detail)) =
-        (target.judgement.reason, target.rtt.min, &target.detail)
-    {
-        return detail.clone();
-    }
-    if target.samples == 0 {
-        return "no round trip was measured".to_owned();
-    }
+    let budget = target.limit.map_or_else(String::new, |limit| humantime::format_duration(limit).to_string());
     let slow = match (target.exceeded.saturating_sub(target.lost), target.lost) {
-        (slow, 0) => format!("{slow} of {} round trips took {} or longer", target.samples, budget(report)),
+        (slow, 0) => format!("{slow} of {} round trips took {budget} or longer", target.samples),
         (0, lost) => format!("{lost} of {} got no reply", target.samples),
-        (slow, lost) => {
-            format!("{slow} of {} took {} or longer and {lost} got no reply", target.samples, budget(report))
-        }
+        (slow, lost) => format!("{slow} of {} took {budget} or longer and {lost} got no reply", target.samples),
     };
     let (lower, upper) = target.judgement.exceeded_share;
+    let spoilt = match target.marked_self {
+        0 => String::new(),
+        marked => format!("; {marked} more were spoilt by this machine"),
+    };
     format!(
-        "p{} {}; {slow} (true share {:.1}–{:.1} %, allowed {} %)",
+        "p{} {}; {slow} (true share {:.1}–{:.1} %, allowed {} %){spoilt}",
         percent(report.rule.quantile),
-        target.judged_quantile.map_or_else(|| "is lost".to_owned(), |quantile| ms(Some(quantile))),
+        target.judged_quantile.map_or_else(|| "is lost".to_owned(), ms),
         lower * 100.0,
         upper * 100.0,
         percent(1.0 - report.rule.quantile),
@@ -206,11 +219,12 @@ fn plain_table(header: &[&str]) -> Table {
 fn write_conclusion(out: &mut String, report: &Report, colour: Colour) -> fmt::Result {
     let count = |verdict| report.targets.iter().filter(|target| target.judgement.verdict == verdict).count();
     let all = report.targets.len();
+    let judged = all - count(Verdict::Info);
+    let quantile = percent(report.rule.quantile);
     let sentence = match report.verdict {
         Verdict::Pass => format!(
-            "all {all} targets: p{} is below {} with {} % confidence",
-            percent(report.rule.quantile),
-            budget(report),
+            "{} p{quantile} is within the budget with {} % confidence",
+            if judged == 1 { "the target's".to_owned() } else { format!("all {judged} judged targets'") },
             percent(1.0 - report.rule.alpha)
         ),
         Verdict::Fail => format!(
@@ -224,7 +238,12 @@ fn write_conclusion(out: &mut String, report: &Report, colour: Colour) -> fmt::R
         Verdict::Inconclusive if all == 0 => {
             "nothing was measured: name a target with --postgres, --peer, --tcp or --http".to_owned()
         }
-        Verdict::Inconclusive => format!("{} of {all} targets cannot be told", count(Verdict::Inconclusive)),
+        Verdict::Inconclusive | Verdict::Info if judged == 0 => {
+            "no target has a budget, so there is nothing to judge".to_owned()
+        }
+        Verdict::Inconclusive | Verdict::Info => {
+            format!("{} of {all} targets cannot be told", count(Verdict::Inconclusive))
+        }
     };
     let word = report.verdict.as_str().to_uppercase();
     writeln!(
@@ -233,7 +252,17 @@ fn write_conclusion(out: &mut String, report: &Report, colour: Colour) -> fmt::R
         colour.symbol(report.verdict),
         colour.paint("1", &word),
         report.elapsed.as_secs_f64()
-    )
+    )?;
+    let sight = report.targets.iter().filter(|target| target.samples > 1).map(|target| target.blind_beyond);
+    if let Some(blind) = sight.min().filter(|_| report.verdict != Verdict::Fail) {
+        let quick = if report.rule.quantile < 0.9 { "a quick look: only the median was judged; " } else { "" };
+        writeln!(out, "  {quick}rare disturbances longer than {} would be missed", seconds(blind))?;
+    }
+    Ok(())
+}
+
+fn seconds(duration: Duration) -> String {
+    format!("{:.1} s", duration.as_secs_f64())
 }
 
 fn title_name(target: &TargetReport) -> String {
@@ -243,23 +272,8 @@ fn title_name(target: &TargetReport) -> String {
     }
 }
 
-fn budget(report: &Report) -> String {
-    humantime::format_duration(report.rule.budget).to_string()
-}
-
-fn ms(duration: Option<Duration>) -> String {
-    format!("{} ms", number(duration))
-}
-
-/// Three significant digits are more than the instrument can promise.
 fn number(duration: Option<Duration>) -> String {
-    let Some(duration) = duration else { return "–".to_owned() };
-    let ms = duration.as_secs_f64() * 1000.0;
-    match ms {
-        ms if ms < 10.0 => format!("{ms:.2}"),
-        ms if ms < 100.0 => format!("{ms:.1}"),
-        ms => format!("{ms:.0}"),
-    }
+    duration.map_or_else(|| "–".to_owned(), ms_number)
 }
 
 #[cfg(test)]

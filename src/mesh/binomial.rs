@@ -47,6 +47,24 @@ pub fn fewest_to_pass(quantile: f64, alpha: f64) -> u32 {
     whole((alpha.ln() / quantile.ln()).ceil()).max(1)
 }
 
+/// The ranks (from 1) between which the quantile of n values lies, with at most `alpha` beyond each: the largest rank
+/// that is below it with that confidence, and the smallest that is above; `None` where no rank is.
+pub fn ranks(n: u32, quantile: f64, alpha: f64) -> (Option<u32>, Option<u32>) {
+    // P(X ≤ rank − 1) with X ~ Binomial(n, q) rises with the rank, so both edges are found by halving.
+    let below = |rank: u32| at_most(rank - 1, n, quantile);
+    let first = |wanted: &dyn Fn(u32) -> bool| {
+        let (mut low, mut high) = (1, n + 1);
+        while low < high {
+            let middle = low.midpoint(high);
+            if wanted(middle) { high = middle } else { low = middle + 1 }
+        }
+        low
+    };
+    let low = first(&|rank| rank > n || below(rank) > alpha) - 1;
+    let high = first(&|rank| rank > n || below(rank) >= 1.0 - alpha);
+    ((low > 0).then_some(low), (high <= n && n > 0).then_some(high))
+}
+
 /// A whole number from a non-negative float; what does not fit becomes the nearest bound, and NaN 0.
 #[expect(
     clippy::cast_possible_truncation,
@@ -111,6 +129,23 @@ mod tests {
                 close(at_most(k, n, p) + at_least(k + 1, n, p), 1.0);
             }
         }
+    }
+
+    #[test]
+    fn the_ranks_around_a_quantile_are_those_of_the_table() {
+        for (n, quantile, low, high) in [
+            (20, 0.5, 6, Some(15)),
+            (100, 0.5, 40, Some(61)),
+            (100, 0.95, 90, Some(100)),
+            (300, 0.95, 277, Some(293)),
+            (300, 0.99, 293, None),
+            (1000, 0.95, 936, Some(964)),
+            (3000, 0.99, 2959, Some(2981)),
+        ] {
+            assert_eq!(ranks(n, quantile, 0.025), (Some(low), high), "n={n} q={quantile}");
+        }
+        assert_eq!(ranks(300, 0.99, 0.05).1, Some(300), "one-sided");
+        assert_eq!(ranks(0, 0.5, 0.025), (None, None));
     }
 
     #[test]

@@ -6,6 +6,8 @@ use std::str::FromStr;
 use probes::target::Kind;
 use serde::Serialize;
 
+use super::budget::Limit;
+
 /// What the thing at an address is for. The same words stand in flags, JSON and metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -18,11 +20,13 @@ pub enum Role {
     Proxy,
     /// A provisioner daemon.
     Provisioner,
+    /// A standby of a PostgreSQL server.
+    Standby,
 }
 
 impl Role {
     /// All roles, in the order of the flags' help.
-    pub const ALL: [Self; 4] = [Self::Coderd, Self::Postgres, Self::Proxy, Self::Provisioner];
+    pub const ALL: [Self; 5] = [Self::Coderd, Self::Postgres, Self::Proxy, Self::Provisioner, Self::Standby];
 
     /// The stable word of this role.
     pub fn as_str(self) -> &'static str {
@@ -31,6 +35,7 @@ impl Role {
             Self::Postgres => "postgres",
             Self::Proxy => "proxy",
             Self::Provisioner => "provisioner",
+            Self::Standby => "standby",
         }
     }
 }
@@ -43,7 +48,7 @@ impl fmt::Display for Role {
 
 /// A word that is no role.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("'{0}' is not a role: use coderd, postgres, proxy or provisioner")]
+#[error("'{0}' is not a role: use coderd, postgres, proxy, provisioner or standby")]
 pub struct RoleError(String);
 
 impl FromStr for Role {
@@ -65,6 +70,23 @@ pub struct Link {
     pub kind: Kind,
     /// What the target is for, if that was said.
     pub role: Option<Role>,
+    /// What it is held against, where that was said for this target alone.
+    pub limit: Option<Limit>,
+}
+
+/// What an agent says that it is and where it stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Own {
+    /// Its name in the mesh.
+    pub name: String,
+    /// What it stands beside.
+    pub role: Option<Role>,
+    /// The machine.
+    pub node: Option<String>,
+    /// The zone of that machine.
+    pub zone: Option<String>,
+    /// The region of that zone.
+    pub region: Option<String>,
 }
 
 impl fmt::Display for Link {

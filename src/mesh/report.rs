@@ -5,15 +5,23 @@ use std::time::Duration;
 use probes::sample::Phases;
 use probes::target::Kind;
 
-use super::binomial;
+use super::budget::Limit;
+use super::cause::Reason;
+use super::outcomes::Counts;
 use super::peer::{Link, Role};
-use super::verdict::{Judgement, Reason, Rule, Verdict, judge};
-use super::window::{Counts, Distribution, Window};
+use super::sequential::Bets;
+use super::series::Series;
+use super::verdict::{Judgement, Progress, Rule, Verdict, judge};
+use super::window::{Distribution, View};
+
+/// Coder's health page warns about the database when the median of five pings takes this long or longer
+/// (coderd/healthcheck/database.go).
+pub const CODER_WARNS_AT: Duration = Duration::from_millis(15);
 
 /// The whole report.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Report {
-    /// The worst verdict of all targets; inconclusive when there is none.
+    /// The worst verdict of all judged targets; inconclusive when there is none.
     pub verdict: Verdict,
     /// What the targets were held against.
     pub rule: Rule,
@@ -21,6 +29,19 @@ pub struct Report {
     pub elapsed: Duration,
     /// One entry per target, in the order they were given.
     pub targets: Vec<TargetReport>,
+}
+
+/// One target's bounded look: what came of it and how far it got.
+#[derive(Debug, Clone)]
+pub struct Look {
+    /// Who measured what.
+    pub link: Link,
+    /// What it is held against.
+    pub limit: Limit,
+    /// All samples.
+    pub series: Series,
+    /// How far it got.
+    pub progress: Progress,
 }
 
 /// The part of one target.
@@ -34,7 +55,9 @@ pub struct TargetReport {
     pub kind: Kind,
     /// What it is for.
     pub role: Option<Role>,
-    /// Verdict, reason and bounds.
+    /// What it was held against.
+    pub limit: Limit,
+    /// Verdict, reasons and bounds.
     pub judgement: Judgement,
     /// One line on what was seen instead of a reply, where something was.
     pub detail: Option<String>,
@@ -46,22 +69,40 @@ pub struct TargetReport {
     pub samples: u32,
     /// k of the verdict.
     pub exceeded: u32,
+    /// Samples that our own noise spoilt.
+    pub marked_self: u32,
     /// Slots without a reply, whatever the cause.
     pub lost: u32,
     /// Losses known to be on the way there, and on the way back.
     pub lost_by_direction: (u32, u32),
+    /// Replies that came after their deadline.
+    pub late: u64,
     /// Slots by outcome.
     pub outcomes: Counts,
+    /// How long it was measured.
+    pub measured: Duration,
+    /// Rare spells of slowness longer than this may have been missed.
+    pub blind_beyond: Duration,
     /// The rule's quantile over all judged slots; `None` when it falls among those without a reply.
     pub judged_quantile: Option<Duration>,
+    /// What the same test says of p99.
+    pub p99: Option<Verdict>,
     /// Round trips of the slots that got a reply.
     pub rtt: Figures,
+    /// How much longer than the fastest they took.
+    pub pdv: Option<Figures>,
     /// PostgreSQL: the share of the network.
     pub network: Option<Figures>,
     /// PostgreSQL: the share of the server's execution.
     pub execution: Option<Figures>,
     /// HTTP: whole requests on a fresh connection each.
     pub total: Option<Figures>,
+    /// PostgreSQL: the median of bare connects beside the queries, where there were any.
+    pub bare_connect: Option<Duration>,
+    /// PostgreSQL: something before the server seems to end TCP, so no figure of TCP tells how far the server is.
+    pub tcp_terminator_suspected: bool,
+    /// PostgreSQL: whether Coder's own health page would warn.
+    pub coder_would_warn: Option<bool>,
     /// The phases of the last connection that was opened.
     pub connect: Option<Phases>,
     /// Whether the line is encrypted.
@@ -109,13 +150,12 @@ pub struct Warning {
 }
 
 impl Report {
-    /// Judges all windows.
-    pub fn new(links: &[Link], windows: &[Window], rule: Rule, elapsed: Duration) -> Self {
-        let targets: Vec<_> =
-            links.iter().zip(windows).map(|(link, window)| target(link, window, &rule)).collect();
-        let verdict =
-            targets.iter().map(|target| target.judgement.verdict).max().unwrap_or(Verdict::Inconclusive);
-        Self { verdict, rule, elapsed, targets }
+    /// Judges all looks.
+    pub fn new(looks: &[Look], rule: Rule, elapsed: Duration) -> Self {
+        let targets: Vec<_> = looks.iter().map(|look| target(look, &rule)).collect();
+        let verdicts = targets.iter().map(|target| target.judgement.verdict);
+        let verdict = verdicts.filter(|verdict| *verdict != Verdict::Info).max();
+        Self { verdict: verdict.unwrap_or(Verdict::Inconclusive), rule, elapsed, targets }
     }
 
     /// Whether any target has a warning.
@@ -124,95 +164,128 @@ impl Report {
     }
 }
 
-fn target(link: &Link, window: &Window, rule: &Rule) -> TargetReport {
-    let judgement = judge(window, rule);
+fn target(look: &Look, rule: &Rule) -> TargetReport {
+    let Look { link, limit, series, progress } = look;
+    let judgement = judge(series, *limit, rule, *progress);
+    let (window, view) = (&series.window, series.window.all());
+    let rtt = view.rtt();
+    let is_postgres = link.kind == Kind::Postgres;
     TargetReport {
         name: link.target.clone(),
         source: link.source.clone(),
         kind: link.kind,
         role: link.role,
-        judgement,
-        detail: detail(window, &judgement),
-        hint: hint(link, window, &judgement, rule),
-        warnings: warnings(window, &judgement, rule),
-        samples: window.judged(),
-        exceeded: window.exceeded(),
-        lost: window.without_reply(),
-        lost_by_direction: window.lost_by_direction(),
-        outcomes: window.counts(),
-        judged_quantile: window.judged_quantile(rule.quantile),
-        rtt: Figures::of(&window.rtt()),
-        network: Figures::unless_empty(&window.network()),
-        execution: Figures::unless_empty(&window.server()),
-        total: Figures::unless_empty(&window.total()),
+        limit: *limit,
+        detail: detail(series, &view, &judgement),
+        hint: hint(link, &view, &judgement, rule),
+        warnings: warnings(&view, &judgement, rule),
+        samples: view.judged(),
+        exceeded: view.exceeded(),
+        marked_self: view.marked(),
+        lost: view.without_reply(),
+        lost_by_direction: view.lost_by_direction(),
+        late: window.totals().late,
+        outcomes: view.counts(),
+        measured: progress.elapsed,
+        blind_beyond: rule.blind_beyond(progress.elapsed),
+        judged_quantile: view.judged_quantile(rule.quantile),
+        p99: limit.and_then(|_| p99(&view, rule)),
+        pdv: Figures::unless_empty(&view.pdv()),
+        network: Figures::unless_empty(&view.network()),
+        execution: Figures::unless_empty(&view.server()),
+        total: Figures::unless_empty(&view.total()),
+        bare_connect: series.connect(progress.elapsed),
+        tcp_terminator_suspected: series.tcp_terminator_suspected(),
+        coder_would_warn: rtt.quantile(0.5).filter(|_| is_postgres).map(|p50| p50 >= CODER_WARNS_AT),
+        rtt: Figures::of(&rtt),
         connect: window.connect(),
         encrypted: window.encrypted(),
+        judgement,
     }
 }
 
+/// The same test at p99; it needs 362 clean samples.
+fn p99(view: &View<'_>, rule: &Rule) -> Option<Verdict> {
+    if rule.quantile >= 0.99 {
+        return None;
+    }
+    let bets = Bets::on(0.99);
+    let worth = 1.0 / super::sequential::design_effect(view.exceedances());
+    let (n, k) = (f64::from(view.judged()) * worth, f64::from(view.exceeded()) * worth);
+    let with_marked = n + f64::from(view.marked()) * worth;
+    Some(if bets.ln_pass(n, k) >= -rule.alpha.ln() {
+        Verdict::Pass
+    } else if view.judged() > 0 && bets.ln_fail(with_marked, k) >= -rule.alpha.ln() {
+        Verdict::Fail
+    } else {
+        Verdict::Inconclusive
+    })
+}
+
 /// What was seen instead of replies.
-fn detail(window: &Window, judgement: &Judgement) -> Option<String> {
-    let (count, failure) = window.main_failure()?;
-    if window.counts().ok == 0 {
-        return Some(failure.detail.clone());
+fn detail(series: &Series, view: &View<'_>, judgement: &Judgement) -> Option<String> {
+    let (count, _) = view.main_failure()?;
+    let last = series.window.last_failure()?.detail.clone();
+    if view.replies() == 0 {
+        return Some(last);
     }
     if judgement.verdict == Verdict::Pass {
         return None;
     }
-    let side = match window.lost_by_direction() {
+    let side = match view.lost_by_direction() {
         (0, 0) => String::new(),
         (there, back) => format!(" ({there} got lost on the way there, {back} on the way back)"),
     };
-    let mostly = if count == window.without_reply() { "" } else { "mostly " };
-    Some(format!(
-        "{} of {} slots got no reply: {mostly}{}{side}",
-        window.without_reply(),
-        window.slots(),
-        failure.detail
-    ))
+    let lost = view.without_reply();
+    let mostly = if count == lost { "" } else { "lastly " };
+    Some(format!("{lost} of {} slots got no reply: {mostly}{last}{side}", view.slots()))
 }
 
-fn warnings(window: &Window, judgement: &Judgement, rule: &Rule) -> Vec<Warning> {
-    let slow_tail = window.judged_quantile(0.99).is_none_or(|p99| p99 >= rule.budget);
+fn warnings(view: &View<'_>, judgement: &Judgement, rule: &Rule) -> Vec<Warning> {
+    let budget = view.budget();
+    let slow_tail = view.judged_quantile(0.99).is_none_or(|p99| p99 >= budget);
     if judgement.verdict != Verdict::Pass || !slow_tail || rule.quantile >= 0.99 {
         return Vec::new();
     }
     let text = format!(
         "{} of {} slots were over the budget: p99 is not within it, although p{} is",
-        window.exceeded(),
-        window.judged(),
+        view.exceeded(),
+        view.judged(),
         percent(rule.quantile)
     );
     vec![Warning { code: "tail", text }]
 }
 
 /// The next step for whoever reads the report.
-fn hint(link: &Link, window: &Window, judgement: &Judgement, rule: &Rule) -> Option<String> {
+fn hint(link: &Link, view: &View<'_>, judgement: &Judgement, rule: &Rule) -> Option<String> {
     use probes::sample::Reason as Failed;
-    let text = match judgement.reason {
-        Reason::WithinBudget => return None,
-        Reason::Floor | Reason::Placement => {
+    let text = match judgement.reason() {
+        Reason::WithinBudget | Reason::NoBudget => return None,
+        Reason::Floor | Reason::Placement | Reason::RouteChange | Reason::Margin => {
             "the two are too far apart: put them into one region, or look for a detour (VPN, proxy, firewall) on the way"
         }
-        Reason::Jitter => {
+        Reason::Jitter | Reason::Tail => {
             "the way is short enough but not steady: look for a saturated link, CPU limits or a noisy neighbour"
         }
-        Reason::Loss => {
+        Reason::Loss | Reason::Recovering => {
             "look for an overloaded link, a full connection-tracking table or a firewall that drops on the way"
         }
         Reason::Server => {
             "the time is spent in PostgreSQL, not in the network: look at its CPU, locks and disk"
         }
-        Reason::Borderline => "too close to the budget to tell: give it longer with --time-limit",
+        Reason::ServerOrProxy => {
+            "the network to what accepts the connection is fast enough: look at the server's CPU (starved backends answer late) and at poolers or proxies before it"
+        }
+        Reason::Borderline => "too close to the budget to tell: give it longer with --time-limit or --thorough",
         Reason::SelfNoise => {
             "this machine was too busy to measure: give the probe CPU (no CPU limit) and run it again"
         }
         Reason::TooFewSamples => {
-            let fewest = binomial::fewest_to_pass(rule.quantile, rule.alpha);
             return Some(format!(
-                "a pass at p{} needs at least {fewest} round trips within the budget, {} were measured: give it longer with --time-limit",
+                "a pass at p{} needs at least {} clean round trips, {} were measured: give it longer with --time-limit",
                 percent(rule.quantile),
-                window.judged()
+                rule.fewest_to_pass(),
+                view.judged()
             ));
         }
         Reason::NoReply(failed) => match (failed, link.kind) {
@@ -241,7 +314,7 @@ fn hint(link: &Link, window: &Window, judgement: &Judgement, rule: &Rule) -> Opt
             (Failed::ConnectionsLow, _) => {
                 "raise max_connections or close idle connections, then run it again"
             }
-            (Failed::Closed, _) => {
+            (Failed::Closed | Failed::Left, _) => {
                 "the other side ended the connection: see its log for a restart or a crash"
             }
             (Failed::Status, _) => "ask the server's log why it does not answer with success",
@@ -264,50 +337,76 @@ pub fn percent(quantile: f64) -> String {
 mod tests {
     use probes::sample::{Failure, Sample, Timing};
 
+    use super::super::window::Window;
     use super::*;
 
-    const RULE: Rule = Rule { budget: Duration::from_millis(10), quantile: 0.95, alpha: 0.05, targets: 1 };
+    const BUDGET: Duration = Duration::from_millis(10);
+    const RULE: Rule = Rule {
+        quantile: 0.95,
+        alpha: 0.05,
+        targets: 1,
+        least: Duration::from_secs(12),
+        most: Duration::from_secs(60),
+    };
 
-    fn link(name: &str) -> Link {
-        Link { source: None, target: name.to_owned(), kind: Kind::Peer, role: None }
+    fn look(limit: Limit, samples: impl IntoIterator<Item = Sample>) -> Look {
+        let link =
+            Link { source: None, target: "a".to_owned(), kind: Kind::Peer, role: None, limit: None };
+        let mut series = Series::new(Window::new(BUDGET, 10_000));
+        samples.into_iter().for_each(|sample| series.window.record(&sample, Duration::ZERO));
+        let progress = Progress { elapsed: RULE.most, overdue: 0, ended: true };
+        Look { link, limit, series, progress }
     }
 
-    fn window(good: u32, slow: u32) -> Window {
-        let mut window = Window::new(RULE.budget);
+    fn of(good: u32, slow: u32) -> Look {
         let ok = |ms| Sample::from(Timing { rtt: Duration::from_millis(ms), ..Timing::default() });
-        (0..good).for_each(|_| window.record(ok(1)));
-        (0..slow).for_each(|_| window.record(ok(50)));
-        window
+        // Slow ones apart from each other, so that each counts in full.
+        let every = (good + slow).checked_div(slow).unwrap_or(u32::MAX);
+        let mut left = slow;
+        look(
+            Some(BUDGET),
+            (0..good + slow).map(|i| {
+                let is_slow = left > 0 && i % every == every - 1;
+                left -= u32::from(is_slow);
+                ok(if is_slow { 50 } else { 1 })
+            }),
+        )
     }
 
     #[test]
-    fn the_worst_target_decides_and_no_target_decides_nothing() {
-        let report = |windows: &[Window]| {
-            let links: Vec<_> = (0..windows.len()).map(|i| link(&i.to_string())).collect();
-            Report::new(&links, windows, RULE, Duration::ZERO).verdict
-        };
-        assert_eq!(report(&[]), Verdict::Inconclusive);
-        assert_eq!(report(&[window(120, 0)]), Verdict::Pass);
-        assert_eq!(report(&[window(120, 0), window(20, 0)]), Verdict::Inconclusive);
-        assert_eq!(report(&[window(120, 0), window(20, 0), window(0, 120)]), Verdict::Fail);
+    fn the_worst_judged_target_decides_and_no_target_decides_nothing() {
+        let verdict = |looks: &[Look]| Report::new(looks, RULE, Duration::ZERO).verdict;
+        let informative = || look(None, [Failure::new(probes::Reason::Refused, "no").into()]);
+        assert_eq!(verdict(&[]), Verdict::Inconclusive);
+        assert_eq!(verdict(&[informative()]), Verdict::Inconclusive, "nothing was judged");
+        assert_eq!(verdict(&[of(120, 0), informative()]), Verdict::Pass);
+        assert_eq!(verdict(&[of(120, 0), of(20, 0)]), Verdict::Inconclusive);
+        assert_eq!(verdict(&[of(120, 0), of(20, 0), of(0, 120)]), Verdict::Fail);
     }
 
     #[test]
     fn a_slow_tail_of_a_good_target_is_a_warning() {
-        let report = Report::new(&[link("a")], &[window(198, 2)], RULE, Duration::ZERO);
+        let report = Report::new(&[of(594, 6)], RULE, Duration::ZERO);
         assert_eq!(report.verdict, Verdict::Pass);
-        assert!(!report.has_warnings(), "p99 of 200 is the 198th");
-        let report = Report::new(&[link("a")], &[window(197, 3)], RULE, Duration::ZERO);
-        assert_eq!(report.verdict, Verdict::Pass);
+        assert!(!report.has_warnings(), "p99 of 600 is the 594th");
+        let report = Report::new(&[of(593, 7)], RULE, Duration::ZERO);
+        assert_eq!(report.verdict, Verdict::Pass, "{:?}", report.targets[0].judgement);
         assert_eq!(report.targets[0].warnings[0].code, "tail");
     }
 
     #[test]
+    fn p99_is_told_apart() {
+        let p99 = |look: Look| Report::new(&[look], RULE, Duration::ZERO).targets[0].p99;
+        assert_eq!(p99(of(361, 0)), Some(Verdict::Inconclusive));
+        assert_eq!(p99(of(362, 0)), Some(Verdict::Pass));
+        assert_eq!(p99(of(285, 15)), Some(Verdict::Fail));
+    }
+
+    #[test]
     fn everything_but_a_pass_has_a_hint() {
-        let mut refused = Window::new(RULE.budget);
-        refused.record(Failure::new(probes::Reason::Refused, "no").into());
-        for window in [window(0, 120), window(60, 60), window(97, 3), window(10, 0), refused] {
-            let report = Report::new(&[link("a")], &[window], RULE, Duration::ZERO);
+        let refused = look(Some(BUDGET), [Failure::new(probes::Reason::Refused, "no").into()]);
+        for look in [of(0, 120), of(60, 60), of(97, 3), of(10, 0), refused] {
+            let report = Report::new(&[look], RULE, Duration::ZERO);
             assert!(report.targets[0].hint.is_some(), "{:?}", report.targets[0].judgement);
         }
     }

@@ -6,38 +6,59 @@
 
 use std::time::Duration;
 
+/// So many packets a second leave towards one target at most, whatever is asked for.
+pub const PER_PAIR_AT_MOST: u32 = 20;
+/// And so many leave an agent in all; with more targets than that allows, all intervals are stretched alike.
+pub const PER_AGENT_AT_MOST: u32 = 500;
+
 /// The slots of one target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Schedule {
     /// Length of a slot.
     pub interval: Duration,
-    /// How many slots there are.
-    pub slots: u32,
+    /// How many slots there are; `None` is without an end.
+    pub slots: Option<u64>,
     /// What makes this target's jitter its own.
     pub seed: u64,
 }
 
 impl Schedule {
-    /// As many whole slots as fit into `span`, at least one; the seed comes from the target's name.
-    pub fn over(span: Duration, interval: Duration, name: &str) -> Self {
+    /// As many whole slots as fit into `span`, at least one. The seed comes from the link's name: who measures and what.
+    pub fn over(span: Duration, interval: Duration, link: &str) -> Self {
         let fitting = span.as_nanos() / interval.as_nanos().max(1);
-        let slots = u32::try_from(fitting).unwrap_or(u32::MAX).max(1);
-        Self { interval, slots, seed: fnv1a(name.as_bytes()) }
+        let slots = u64::try_from(fitting).unwrap_or(u64::MAX).max(1);
+        Self { slots: Some(slots), ..Self::endless(interval, link) }
+    }
+
+    /// Slots without an end.
+    pub fn endless(interval: Duration, link: &str) -> Self {
+        let shortest = Duration::from_secs(1) / PER_PAIR_AT_MOST;
+        Self { interval: interval.max(shortest), slots: None, seed: fnv1a(link.as_bytes()) }
     }
 
     /// The instant of a slot's send, counted from the start of the schedule: within
     /// `[slot·interval, (slot+1)·interval)`.
-    pub fn at(&self, slot: u32) -> Duration {
-        let within = mix(self.seed ^ u64::from(slot).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    pub fn at(&self, slot: u64) -> Duration {
+        let within = mix(self.seed ^ slot.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         // The top 32 bits as a fraction of the slot.
         let fraction = f64::from(u32::try_from(within >> 32).unwrap_or(0)) / f64::from(u32::MAX);
-        self.interval * slot + self.interval.mul_f64(fraction * 0.999_999)
+        // Slots count for longer than 32 bits last: a century at ten a second.
+        let whole = self.interval.as_nanos().saturating_mul(u128::from(slot));
+        let start = Duration::from_nanos(u64::try_from(whole).unwrap_or(u64::MAX));
+        start + self.interval.mul_f64(fraction * 0.999_999)
     }
 
-    /// The time that all slots take together.
+    /// The time that all slots take together; nothing for a schedule without an end.
     pub fn span(&self) -> Duration {
-        self.interval * self.slots
+        self.interval * u32::try_from(self.slots.unwrap_or(0)).unwrap_or(u32::MAX)
     }
+}
+
+/// By how much all intervals have to be stretched so that so many slots a second become few enough for one agent; 1 where
+/// they are.
+pub fn stretch(intervals: impl Iterator<Item = Duration>) -> f64 {
+    let per_second: f64 = intervals.map(|interval| 1.0 / interval.as_secs_f64().max(1e-9)).sum();
+    (per_second / f64::from(PER_AGENT_AT_MOST)).max(1.0)
 }
 
 /// FNV-1a, 64 bits: short names come out well apart.
@@ -64,16 +85,16 @@ mod tests {
 
     #[test]
     fn twelve_seconds_at_ten_a_second_are_120_slots() {
-        assert_eq!(Schedule::over(Duration::from_secs(12), SLOT, "a").slots, 120);
-        assert_eq!(Schedule::over(Duration::from_millis(10), SLOT, "a").slots, 1);
+        assert_eq!(Schedule::over(Duration::from_secs(12), SLOT, "a").slots, Some(120));
+        assert_eq!(Schedule::over(Duration::from_millis(10), SLOT, "a").slots, Some(1));
     }
 
     #[test]
     fn offsets_within_the_slot_are_spread_evenly() {
         // Kolmogorov–Smirnov against the uniform distribution, n = 2000: 1.63/√n is the 1 % bound.
         let schedule = Schedule::over(SLOT * 2000, SLOT, "coderd-1:9862");
-        let mut offsets: Vec<f64> = (0..schedule.slots)
-            .map(|slot| (schedule.at(slot) - SLOT * slot).as_secs_f64() / SLOT.as_secs_f64())
+        let mut offsets: Vec<f64> = (0..2000_u32)
+            .map(|slot| (schedule.at(u64::from(slot)) - SLOT * slot).as_secs_f64() / SLOT.as_secs_f64())
             .collect();
         offsets.sort_by(f64::total_cmp);
         let distance = offsets
@@ -94,10 +115,32 @@ mod tests {
 
     proptest! {
         #[test]
-        fn each_send_falls_into_its_own_slot(name in ".*", slot in 0_u32..1_000_000, interval_ms in 1_u64..10_000) {
+        fn each_send_falls_into_its_own_slot(name in ".*", slot in 0_u32..1_000_000, interval_ms in 50_u64..10_000) {
             let interval = Duration::from_millis(interval_ms);
-            let at = Schedule { interval, slots: u32::MAX, ..Schedule::over(interval, interval, &name) }.at(slot);
+            let at = Schedule::endless(interval, &name).at(u64::from(slot));
             prop_assert!(at >= interval * slot && at < interval * (slot + 1));
+        }
+
+        #[test]
+        fn it_never_starves_and_never_bursts(name in ".*", from in 0_u64..1_000_000, interval_ms in 1_u64..10_000) {
+            let schedule = Schedule::endless(Duration::from_millis(interval_ms), &name);
+            let sends: Vec<_> = (from..from + 200).map(|slot| schedule.at(slot)).collect();
+            for pair in sends.windows(2) {
+                prop_assert!(pair[1] - pair[0] < 2 * schedule.interval);
+            }
+            // Whatever is asked for, no second holds more than the cap allows, give or take the slots at its edges.
+            for (index, send) in sends.iter().enumerate() {
+                let within = sends[index..].iter().take_while(|at| **at < *send + Duration::from_secs(1)).count();
+                prop_assert!(within <= PER_PAIR_AT_MOST as usize + 2);
+            }
+        }
+
+        #[test]
+        fn all_links_together_keep_the_cap_of_the_agent(intervals_ms in proptest::collection::vec(50_u64..60_000, 1..2000)) {
+            let intervals: Vec<_> = intervals_ms.into_iter().map(Duration::from_millis).collect();
+            let stretch = stretch(intervals.iter().copied());
+            let sum: f64 = intervals.iter().map(|interval| 1.0 / interval.mul_f64(stretch).as_secs_f64()).sum();
+            prop_assert!(sum <= f64::from(PER_AGENT_AT_MOST) * 1.001);
         }
     }
 }

@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use probe::export::text::Colour;
 use probe::export::{json, text};
+use probe::mesh::budget::Budgets;
 use probe::mesh::peer::{Link, Role};
-use probe::mesh::report::Report;
-use probe::mesh::verdict::Rule;
+use probe::mesh::report::{Look, Report};
+use probe::mesh::series::Series;
+use probe::mesh::verdict::{Progress, Rule};
 use probe::mesh::window::Window;
 use probes::sample::{Direction, Failure, Outcome, Phases, Reason, Sample, Timing};
 use probes::target::Kind;
@@ -52,7 +54,9 @@ fn a_new_secret_is_accepted_as_one() {
 
 /// One target for each thing that a report can say.
 fn report() -> Report {
-    let rule = Rule { budget: Duration::from_millis(10), quantile: 0.95, alpha: 0.05, targets: 7 };
+    let budget = Duration::from_millis(10);
+    let (least, most) = (Duration::from_secs(12), Duration::from_secs(60));
+    let rule = Rule { quantile: 0.95, alpha: 0.05, targets: 7, least, most };
     let ok = |us: u64| Sample::from(Timing { rtt: Duration::from_micros(us), ..Timing::default() });
     let query = |us: u64| {
         Sample::from(Timing {
@@ -62,8 +66,8 @@ fn report() -> Report {
             ..Timing::default()
         })
     };
-    let lost = |direction| Sample {
-        outcome: Outcome::Lost(Failure::new(Reason::Timeout, "no reply within 2.0 s"), direction),
+    let lost = |direction| {
+        Sample::new(Outcome::Lost(Failure::new(Reason::Timeout, "no reply within 2.0 s"), direction))
     };
     let near = (0..120).map(|i| ok(300 + i)).collect::<Vec<_>>();
     let far = (0..120).map(|i| ok(23_000 + 10 * i)).collect();
@@ -72,16 +76,18 @@ fn report() -> Report {
     let short = near[..20].to_vec();
     let refused =
         vec![Failure::new(Reason::Refused, "connection refused: nothing listens on 10.0.0.9:443").into()];
-    let (mut links, mut windows) = (Vec::new(), Vec::new());
+    let mut looks = Vec::new();
     for (kind, name, role, samples) in [
         (Kind::Peer, "coderd-1:9862", Some(Role::Coderd), near),
         (Kind::Peer, "coderd-2:9862", Some(Role::Coderd), far),
         (Kind::Peer, "coderd-3:9862", None, lossy),
         (Kind::Postgres, "db.internal:5432/coder", Some(Role::Postgres), tail),
         (Kind::Tcp, "10.0.0.8:6222", None, short),
-        (Kind::Http, "https://10.0.0.9/healthz", Some(Role::Proxy), refused),
+        (Kind::Http, "https://10.0.0.9/healthz", None, refused),
+        (Kind::Tcp, "10.0.0.10:443", Some(Role::Proxy), (0..24).map(|i| ok(81_000 + i)).collect()),
     ] {
-        let mut window = Window::new(rule.budget);
+        let mut series = Series::new(Window::new(budget, 1000));
+        let window = &mut series.window;
         let phases = Phases {
             resolve: Duration::from_micros(150),
             tcp: Some(Duration::from_micros(410)),
@@ -90,11 +96,13 @@ fn report() -> Report {
             total: None,
         };
         window.opened(&Timing { phases: Some(phases), ..Timing::default() }.into());
-        samples.into_iter().for_each(|sample| window.record(sample));
-        windows.push(window);
-        links.push(Link { source: None, target: name.to_owned(), kind, role });
+        samples.into_iter().for_each(|sample| window.record(&sample, Duration::ZERO));
+        let limit = Budgets::default().limit(None, role);
+        let link = Link { source: None, target: name.to_owned(), kind, role, limit: None };
+        let progress = Progress { elapsed: least, overdue: 0, ended: true };
+        looks.push(Look { link, limit, series, progress });
     }
-    Report::new(&links, &windows, rule, Duration::from_millis(12_345))
+    Report::new(&looks, rule, Duration::from_millis(12_345))
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! The socket is opened here and not by the driver, so that resolve, TCP, TLS and authentication are timed apart and
 //! the kernel's view of the socket stays reachable.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -25,7 +26,7 @@ use crate::resolve::resolve;
 use crate::sample::{Failure, Phases, Reason};
 use crate::stopwatch::Stopwatch;
 use crate::target::HostPort;
-use crate::tcp::{connect_any, io_failure};
+use crate::tcp::{connect_any, io_failure, no_answer};
 use crate::tls::TlsError;
 use crate::warm::Open;
 
@@ -117,6 +118,31 @@ impl Dial {
         Err(last)
     }
 
+    /// A bare connect to where the kept connection goes or, while there is none, to the first host that lets us in. No
+    /// byte is sent, so the server logs nothing unless `log_connections` is on.
+    pub(super) async fn connect(
+        &self,
+        remote: Option<SocketAddr>,
+        deadline: Duration,
+    ) -> Result<Phases, Failure> {
+        let attempt = async {
+            if let Some(remote) = remote {
+                let (_, connect) = connect_any(&[remote]).await?;
+                return Ok(Phases { tcp: Some(connect), ..Phases::default() });
+            }
+            let mut last = Failure::new(Reason::Local, "a Unix socket has no distance to measure");
+            for host in &self.conninfo.hosts {
+                let HostName::Tcp(name) = &host.host else { continue };
+                match tcp(name, host).await {
+                    Ok((_, phases)) => return Ok(phases),
+                    Err(failure) => last = failure,
+                }
+            }
+            Err(last)
+        };
+        tokio::time::timeout(deadline, attempt).await.unwrap_or_else(|_| Err(no_answer(deadline)))
+    }
+
     fn first_host(&self) -> usize {
         if !self.conninfo.load_balance_hosts {
             return 0;
@@ -181,7 +207,10 @@ impl Dial {
             }
             HostName::Tcp(name) => {
                 let (stream, phases) = tcp(name, host).await?;
-                self.start(stream, host, line, with_limits, phases).await
+                let remote = stream.peer_addr().ok();
+                let (mut session, phases) = self.start(stream, host, line, with_limits, phases).await?;
+                session.goes_to(remote);
+                Ok((session, phases))
             }
         }
     }

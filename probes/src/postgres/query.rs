@@ -5,6 +5,7 @@
 //! that gets no CPU stamps its receipt late, so its waiting lands in the network's share: only a concurrent bare
 //! connect can tell.
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -31,6 +32,7 @@ pub(super) struct Session {
     unnamed: AtomicBool,
     encrypted: bool,
     place: String,
+    remote: Option<SocketAddr>,
     ended: Arc<OnceLock<Failure>>,
     last_look: Mutex<Stopwatch>,
     driver: JoinHandle<()>,
@@ -92,10 +94,20 @@ impl Session {
             client,
             encrypted,
             place,
+            remote: None,
             ended,
             last_look: Mutex::new(Stopwatch::start()),
             driver,
         })
+    }
+
+    pub(super) fn goes_to(&mut self, remote: Option<SocketAddr>) {
+        self.remote = remote;
+    }
+
+    /// The address at the other end; `None` for a Unix socket.
+    pub(super) fn remote(&self) -> Option<SocketAddr> {
+        self.remote
     }
 
     pub(super) fn encrypted(&self) -> bool {

@@ -15,6 +15,7 @@ use quinn::{Connection, ConnectionError, Endpoint, Incoming, VarInt};
 use super::packet::{self, Received, Reply, WAIT_UNKNOWN};
 use super::socket::{Traffic, endpoint};
 use super::{CLOSE_LEAVING, transport};
+use crate::own;
 use crate::stopwatch::monotonic_ns;
 use crate::tls::{MeshTls, TlsError};
 
@@ -161,6 +162,12 @@ async fn serve(incoming: Incoming, counters: Arc<Counters>, traffic: Arc<Traffic
     counters.open.fetch_sub(1, Ordering::Relaxed);
 }
 
+/// What it cost this thread to be woken for the request. The runtime calls [`own::note_park`] before each sleep.
+fn wait_us() -> u32 {
+    let known = own::wait_since_park().map(|wait| u32::try_from(wait.as_micros()).unwrap_or(WAIT_UNKNOWN - 1));
+    known.unwrap_or(WAIT_UNKNOWN)
+}
+
 async fn reflect(connection: &Connection, counters: &Counters, traffic: &Traffic) -> ConnectionError {
     let mut received = Received::default();
     loop {
@@ -180,7 +187,7 @@ async fn reflect(connection: &Connection, counters: &Counters, traffic: &Traffic
             t2_ns,
             t3_ns: 0,
             received,
-            wait_us: WAIT_UNKNOWN,
+            wait_us: wait_us(),
         };
         reply.t3_ns = monotonic_ns();
         // A reply that cannot be queued is a loss, which the sender sees.

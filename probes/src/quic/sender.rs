@@ -11,7 +11,7 @@ use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{Connection, ConnectionError, Endpoint, TransportErrorCode};
 use tokio::sync::oneshot;
 
-use super::packet::{self, Received, Reply, Request};
+use super::packet::{self, Received, Reply, Request, WAIT_UNKNOWN};
 use super::socket::{Traffic, endpoint};
 use super::{KEEP_ALIVE, transport};
 use crate::resolve::resolve;
@@ -91,7 +91,7 @@ impl Probe for PeerProbe {
                 }
                 Err(failure) => failure.into(),
             },
-            Step::Measure => {
+            Step::Measure | Step::Connect => {
                 let session = match self.warm.current() {
                     Ok(session) => session,
                     Err(failure) => return failure.into(),
@@ -220,7 +220,7 @@ fn connection_failure(error: &ConnectionError) -> Failure {
             None => Failure::new(Reason::Closed, format!("the peer closed the connection: {theirs}")),
         },
         ConnectionError::ApplicationClosed(_) => {
-            Failure::new(Reason::Closed, "the peer said goodbye: its agent is stopping")
+            Failure::new(Reason::Left, "the peer said goodbye: its agent is stopping")
         }
         ConnectionError::VersionMismatch => {
             Failure::new(Reason::Protocol, "the peer speaks another version of QUIC")
@@ -248,6 +248,8 @@ struct Session {
 struct Flight {
     pending: Mutex<BTreeMap<u32, Pending>>,
     received: Mutex<Received>,
+    /// Replies that came after their deadline, since they were last asked for.
+    late: AtomicU32,
 }
 
 struct Pending {
@@ -273,16 +275,17 @@ impl Session {
         if let Err(error) = self.connection.send_datagram(bytes.into()) {
             return self.ended(&error.to_string()).into();
         }
-        match tokio::time::timeout(deadline, landing).await {
+        let mut sample = match tokio::time::timeout(deadline, landing).await {
             Ok(Ok((reply, t4_ns))) => timing(&reply, t4_ns),
             Ok(Err(_)) => self.ended("the connection ended").into(),
             Err(_) => {
                 let detail = format!("no reply within {:.1} s", deadline.as_secs_f64());
-                Sample {
-                    outcome: Outcome::Lost(Failure::new(Reason::Timeout, detail), self.direction(sequence)),
-                }
+                let failure = Failure::new(Reason::Timeout, detail);
+                Sample::new(Outcome::Lost(failure, self.direction(sequence)))
             }
-        }
+        };
+        sample.late = self.flight.late.swap(0, Ordering::Relaxed);
+        sample
     }
 
     fn ended(&self, otherwise: &str) -> Failure {
@@ -326,6 +329,9 @@ async fn land(connection: Connection, flight: Arc<Flight>, traffic: Arc<Traffic>
         let Some(reply) = packet::decode_reply(&datagram) else { continue };
         note_received(&flight, reply.received);
         let pending = lock(&flight.pending).remove(&reply.sequence);
+        if pending.is_none() {
+            flight.late.fetch_add(1, Ordering::Relaxed);
+        }
         // The first copy counts; a reply whose t1 is not ours was not made from our request.
         if let Some(pending) = pending.filter(|pending| pending.t1_ns == reply.t1_ns) {
             // Nobody waits any more when its deadline passed this very moment.
@@ -346,13 +352,18 @@ fn note_received(flight: &Flight, received: Received) {
 fn timing(reply: &Reply, t4_ns: u64) -> Sample {
     let trip_ns = t4_ns.saturating_sub(reply.t1_ns);
     match reply.hold_ns() {
-        Some(hold_ns) if hold_ns <= trip_ns => Timing {
-            rtt: Duration::from_nanos(trip_ns - hold_ns),
-            hold: Some(Duration::from_nanos(hold_ns)),
-            encrypted: Some(true),
-            ..Timing::default()
+        Some(hold_ns) if hold_ns <= trip_ns => {
+            let mut sample = Sample::from(Timing {
+                rtt: Duration::from_nanos(trip_ns - hold_ns),
+                hold: Some(Duration::from_nanos(hold_ns)),
+                encrypted: Some(true),
+                ..Timing::default()
+            });
+            if reply.wait_us != WAIT_UNKNOWN {
+                sample.peer_wait = Duration::from_micros(u64::from(reply.wait_us));
+            }
+            sample
         }
-        .into(),
         // A hold longer than the whole trip is an instrument's fault; clamping it would invent a good figure.
         _ => Failure::new(Reason::Protocol, "the peer's reply claims an impossible hold time").into(),
     }

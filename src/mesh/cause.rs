@@ -1,0 +1,283 @@
+//! Why a link is over its budget: reasons out of a closed list, each with the figures that it rests on.
+//!
+//! What is looked at is the stretch since the exceedances began, not the whole window: a database that moved a minute ago
+//! is far, although four of the last five minutes were fine. The first reason is the one to act on.
+
+use std::fmt;
+use std::time::Duration;
+
+use probes::sample::Reason as FailureReason;
+use serde::Serialize;
+
+use super::floor::RouteChange;
+use super::series::Series;
+use super::window::View;
+
+/// Why a verdict or a state is what it is. The words are stable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// Pass: the quantile stays below the budget.
+    WithinBudget,
+    /// Half of the round trips and more are over the budget: the two are too far apart.
+    Placement,
+    /// Even the fastest round trip is over the budget, so no tuning helps. Comes with `placement`.
+    Floor,
+    /// The typical round trip is fine, too many are not.
+    Jitter,
+    /// Too many got no reply.
+    Loss,
+    /// PostgreSQL's own execution, or the time that a reflector holds the echo, takes most of the time.
+    Server,
+    /// Queries are slow while bare connects to the same server are fast: the server or a proxy before it is busy, or the
+    /// way beyond that proxy is long. It is not the distance of what answers the connect.
+    ServerOrProxy,
+    /// There was no reply at all, or mostly this instead of one.
+    NoReply(FailureReason),
+    /// The path itself has got longer.
+    RouteChange,
+    /// Only the slowest hundredth is over the budget.
+    Tail,
+    /// Within the budget, but by less than a tenth of it.
+    Margin,
+    /// It has just come back from an outage.
+    Recovering,
+    /// Fewer slots than a statement needs.
+    TooFewSamples,
+    /// Enough slots, too close to the border.
+    Borderline,
+    /// This machine was too busy to measure.
+    SelfNoise,
+    /// Measured for information only: this class of link has no budget.
+    NoBudget,
+}
+
+impl Reason {
+    /// The stable word of this reason.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::WithinBudget => "within_budget",
+            Self::Placement => "placement",
+            Self::Floor => "floor",
+            Self::Jitter => "jitter",
+            Self::Loss => "loss",
+            Self::Server => "server",
+            Self::ServerOrProxy => "server_or_proxy",
+            Self::NoReply(reason) => reason.as_str(),
+            Self::RouteChange => "route_change",
+            Self::Tail => "tail",
+            Self::Margin => "margin",
+            Self::Recovering => "recovering",
+            Self::TooFewSamples => "too_few_samples",
+            Self::Borderline => "borderline",
+            Self::SelfNoise => "self",
+            Self::NoBudget => "no_budget",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Serialize for Reason {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+/// A reason with the figures that it rests on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// Stable word.
+    pub reason: Reason,
+    /// One line for people.
+    pub evidence: String,
+}
+
+impl Finding {
+    /// A finding.
+    pub fn new(reason: Reason, evidence: impl Into<String>) -> Self {
+        Self { reason, evidence: evidence.into() }
+    }
+}
+
+/// Why this series is over `budget` of which `share` may be exceeded; never empty. The first is the one to act on.
+pub fn of(
+    series: &Series,
+    budget: Duration,
+    share: f64,
+    route: Option<RouteChange>,
+    now: Duration,
+) -> Vec<Finding> {
+    // Twice the allowed share: a stray slow sample long before the onset must not stretch it.
+    let view = series.window.all().since_onset(2.0 * share);
+    let mut findings = vec![first(series, &view, budget, now)];
+    let rtt = view.rtt();
+    if findings[0].reason == Reason::Placement
+        && let Some(min) = rtt.min().filter(|min| *min >= budget)
+    {
+        findings.push(Finding::new(
+            Reason::Floor,
+            format!("even the fastest of {} round trips took {}", rtt.len(), ms(min)),
+        ));
+    }
+    if let Some(change) = route.filter(|change| change.to > change.from) {
+        findings.push(Finding::new(
+            Reason::RouteChange,
+            format!(
+                "the floor rose from {} to {} over {} samples",
+                ms(change.from),
+                ms(change.to),
+                change.samples
+            ),
+        ));
+    }
+    findings
+}
+
+/// Silence when it has more of the exceedances than slowness, then who took the time, then how the slow ones lie.
+fn first(series: &Series, view: &View<'_>, budget: Duration, now: Duration) -> Finding {
+    let (exceeded, silent) = (view.exceeded(), view.without_reply());
+    if silent >= exceeded.saturating_sub(silent) {
+        return silence(view, silent);
+    }
+    let rtt = view.rtt();
+    let median = rtt.quantile(0.5).unwrap_or_default();
+    let (network, server) = (view.slow_network(budget), view.slow_server(budget));
+    if let (Some(network), Some(server)) = (network.quantile(0.5), server.quantile(0.5))
+        && server > network
+    {
+        let text = format!(
+            "of the slow queries' round trip, {} are the server's execution and {} the network's",
+            ms(server),
+            ms(network)
+        );
+        return Finding::new(Reason::Server, text);
+    }
+    let over = format!("p50 {} of {} round trips since it began", ms(median), rtt.len());
+    if median < budget {
+        return Finding::new(
+            Reason::Jitter,
+            format!("{over}, but {} of {} took {} or longer", exceeded - silent, view.judged(), ms(budget)),
+        );
+    }
+    match (network.quantile(0.5), series.connect(now)) {
+        // Of two parts of the time, the connect's way and the rest, the larger one is to blame.
+        (Some(network), Some(connect)) if connect < network / 2 => Finding::new(
+            Reason::ServerOrProxy,
+            format!(
+                "queries spend {} outside PostgreSQL's execution, a bare connect takes {}",
+                ms(network),
+                ms(connect)
+            ),
+        ),
+        (Some(_), Some(connect)) => {
+            Finding::new(Reason::Placement, format!("{over}; a bare connect takes {}", ms(connect)))
+        }
+        (Some(_), None) => Finding::new(Reason::Placement, format!("{over}; no bare connect was measured")),
+        (None, _) => Finding::new(Reason::Placement, over),
+    }
+}
+
+fn silence(view: &View<'_>, silent: u32) -> Finding {
+    let counts = view.counts();
+    match view.main_failure() {
+        Some((count, reason)) if counts.lost < counts.refused + counts.error => Finding::new(
+            Reason::NoReply(reason),
+            format!("{silent} of {} got no reply, {count} of them: {}", view.judged(), reason.as_str()),
+        ),
+        _ => {
+            let (there, back) = view.lost_by_direction();
+            let side = match (there, back) {
+                (0, 0) => String::new(),
+                _ => format!(" ({there} on the way there, {back} on the way back)"),
+            };
+            Finding::new(Reason::Loss, format!("{silent} of {} got no reply{side}", view.judged()))
+        }
+    }
+}
+
+/// Milliseconds with three significant digits: more than the instrument can promise.
+pub fn ms(duration: Duration) -> String {
+    format!("{} ms", ms_number(duration))
+}
+
+/// The same without the unit.
+pub fn ms_number(duration: Duration) -> String {
+    let ms = duration.as_secs_f64() * 1000.0;
+    match ms {
+        ms if ms < 10.0 => format!("{ms:.2}"),
+        ms if ms < 100.0 => format!("{ms:.1}"),
+        ms => format!("{ms:.0}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use probes::sample::{Failure, Sample, Timing};
+
+    use super::super::window::Window;
+    use super::*;
+
+    const BUDGET: Duration = Duration::from_millis(10);
+
+    fn duration(ms: f64) -> Duration {
+        Duration::from_secs_f64(ms / 1000.0)
+    }
+
+    fn reply(rtt: f64) -> Sample {
+        Timing { rtt: duration(rtt), ..Timing::default() }.into()
+    }
+
+    fn query(rtt: f64, server: f64) -> Sample {
+        Timing { rtt: duration(rtt), server: Some(duration(server)), ..Timing::default() }.into()
+    }
+
+    fn reasons(samples: impl IntoIterator<Item = Sample>, connects: &[f64]) -> Vec<&'static str> {
+        let mut series = Series::new(Window::new(BUDGET, 1000));
+        samples.into_iter().for_each(|sample| series.window.record(&sample, Duration::ZERO));
+        connects.iter().for_each(|connect| series.connected(&reply(*connect), Duration::ZERO));
+        let found = of(&series, BUDGET, 0.05, None, Duration::ZERO);
+        found.iter().map(|finding| finding.reason.as_str()).collect()
+    }
+
+    #[test]
+    fn a_far_path_is_placement_and_floor_and_one_that_moved_away_lately_as_well() {
+        assert_eq!(reasons((0..120).map(|_| reply(23.0)), &[]), ["placement", "floor"]);
+        assert_eq!(
+            reasons((0..300).map(|i| reply(if i < 275 { 0.5 } else { 30.5 })), &[]),
+            ["placement", "floor"]
+        );
+        assert_eq!(
+            reasons((0..120).map(|i| reply(if i % 6 == 0 { 2.0 } else { 23.0 })), &[]),
+            ["placement"]
+        );
+    }
+
+    #[test]
+    fn some_slow_ones_are_jitter_and_silence_is_loss_or_its_own_cause() {
+        assert_eq!(reasons((0..300).map(|i| reply(if i % 8 == 0 { 30.0 } else { 0.5 })), &[]), ["jitter"]);
+        let lost = |reason| Sample::from(Failure::new(reason, "x"));
+        assert_eq!(
+            reasons(
+                (0..100).map(|i| if i % 5 == 0 { lost(FailureReason::Timeout) } else { reply(0.5) }),
+                &[]
+            ),
+            ["loss"]
+        );
+        assert_eq!(
+            reasons((0..100).map(|i| if i > 60 { lost(FailureReason::Closed) } else { reply(0.5) }), &[]),
+            ["closed"]
+        );
+    }
+
+    #[test]
+    fn a_busy_server_is_never_called_a_far_one() {
+        assert_eq!(reasons((0..60).map(|_| query(30.0, 29.0)), &[0.2]), ["server"]);
+        assert_eq!(reasons((0..60).map(|_| query(30.0, 0.1)), &[0.2, 0.3, 0.2]), ["server_or_proxy"]);
+        assert_eq!(reasons((0..60).map(|_| query(30.0, 0.1)), &[29.0, 30.0, 0.2]), ["placement", "floor"]);
+        assert_eq!(reasons((0..60).map(|_| query(12.0, 0.1)), &[9.0]), ["placement", "floor"]);
+    }
+}

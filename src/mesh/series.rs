@@ -1,0 +1,137 @@
+//! All that is kept of one link: its outcomes, its floor, and the bare connects that tell a busy server from a far one.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use probes::sample::{Outcome, Sample};
+
+use super::floor::{Floor, RouteChange};
+use super::window::{WAIT_AT_MOST, Window};
+
+const CONNECTS_KEPT: usize = 10;
+/// Older connects say nothing about what is slow now.
+const CONNECTS_COUNT_FOR: Duration = Duration::from_secs(90);
+/// So many comparisons are needed before a terminator is suspected.
+const COMPARISONS: u32 = 5;
+
+/// One link's samples.
+#[derive(Debug, Clone)]
+pub struct Series {
+    /// Outcomes.
+    pub window: Window,
+    /// Fastest round trips.
+    pub floor: Floor,
+    connects: VecDeque<(Duration, Duration)>,
+    /// One bit a comparison, newest lowest: the connect was far faster than the query's way through the network.
+    compared: u16,
+    comparisons: u32,
+}
+
+impl Series {
+    /// An empty series over this window.
+    pub fn new(window: Window) -> Self {
+        Self { window, floor: Floor::default(), connects: VecDeque::with_capacity(CONNECTS_KEPT), compared: 0, comparisons: 0 }
+    }
+
+    /// Takes in the outcome of one slot, at `at` since the series began.
+    pub fn record(&mut self, sample: &Sample, at: Duration) -> Option<RouteChange> {
+        self.window.record(sample, at);
+        let record = self.window.last(1).records().next().copied()?;
+        let change = self.floor.record(record.judged_rtt()?, at)?;
+        // What came before went another way.
+        self.window.keep_last(usize::try_from(change.samples).unwrap_or(usize::MAX));
+        Some(change)
+    }
+
+    /// Takes in a bare connect.
+    pub fn connected(&mut self, sample: &Sample, at: Duration) {
+        let Outcome::Ok(timing) = &sample.outcome else { return };
+        if sample.own_wait > WAIT_AT_MOST {
+            return;
+        }
+        if self.connects.len() == CONNECTS_KEPT {
+            self.connects.pop_front();
+        }
+        self.connects.push_back((at, timing.rtt));
+        if let Some(network) = self.window.last(30).network().quantile(0.5) {
+            let far_faster = timing.rtt.as_secs_f64() < 0.3 * network.as_secs_f64();
+            let by_a_millisecond = network.saturating_sub(timing.rtt) > Duration::from_millis(1);
+            self.compared = self.compared << 1 | u16::from(far_faster && by_a_millisecond);
+            self.comparisons += 1;
+        }
+    }
+
+    /// The median of the bare connects of late; `None` when there is none.
+    pub fn connect(&self, now: Duration) -> Option<Duration> {
+        let mut late: Vec<_> = self
+            .connects
+            .iter()
+            .filter(|(at, _)| now.saturating_sub(*at) <= CONNECTS_COUNT_FOR)
+            .map(|(_, connect)| *connect)
+            .collect();
+        late.sort_unstable();
+        late.get(late.len().checked_sub(1)? / 2).copied()
+    }
+
+    /// Something between us and the server seems to end TCP early (a pooler, a mesh sidecar, a load balancer): in at
+    /// least 80 % of the comparisons, a connect took less than 0.3 of the query's share of the network, by more than 1 ms.
+    /// Then no figure of TCP says anything about the server's distance.
+    pub fn tcp_terminator_suspected(&self) -> bool {
+        let count = self.comparisons.min(u16::BITS);
+        count >= COMPARISONS && self.compared.count_ones() * 5 >= count * 4
+    }
+
+    /// Bytes that this series takes at most.
+    pub fn most_bytes(&self) -> usize {
+        size_of::<Self>() - size_of::<Window>()
+            + self.window.most_bytes()
+            + CONNECTS_KEPT.max(self.connects.capacity()) * size_of::<(Duration, Duration)>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use probes::sample::Timing;
+
+    use super::*;
+
+    fn ms(ms: f64) -> Duration {
+        Duration::from_secs_f64(ms / 1000.0)
+    }
+
+    #[test]
+    fn a_continuous_series_takes_at_most_16_kib() {
+        let mut series = Series::new(Window::continuous(ms(10.0)));
+        for second in 0..5000 {
+            series.record(&Timing { rtt: ms(1.0), ..Timing::default() }.into(), Duration::from_secs(second));
+            series.connected(&Timing { rtt: ms(1.0), ..Timing::default() }.into(), Duration::from_secs(second));
+        }
+        assert!(series.most_bytes() <= 16 * 1024, "{} bytes", series.most_bytes());
+    }
+
+    #[test]
+    fn a_terminator_is_suspected_only_when_connects_are_far_faster_again_and_again() {
+        let mut series = Series::new(Window::continuous(ms(10.0)));
+        let query = |rtt| Timing { rtt: ms(rtt), server: Some(ms(0.1)), ..Timing::default() }.into();
+        let connect = |rtt| Timing { rtt: ms(rtt), ..Timing::default() }.into();
+        for second in 0..30 {
+            assert_eq!(series.record(&query(4.0), Duration::from_secs(second)), None);
+        }
+        for second in 0..4 {
+            series.connected(&connect(0.05), Duration::from_secs(second));
+            assert!(!series.tcp_terminator_suspected());
+        }
+        series.connected(&connect(0.05), Duration::from_secs(5));
+        assert!(series.tcp_terminator_suspected());
+        (0..4).for_each(|second| series.connected(&connect(3.9), Duration::from_secs(second)));
+        assert!(!series.tcp_terminator_suspected());
+    }
+
+    #[test]
+    fn old_connects_are_forgotten() {
+        let mut series = Series::new(Window::continuous(ms(10.0)));
+        series.connected(&Timing { rtt: ms(2.0), ..Timing::default() }.into(), Duration::from_secs(10));
+        assert_eq!(series.connect(Duration::from_secs(60)), Some(ms(2.0)));
+        assert_eq!(series.connect(Duration::from_secs(200)), None);
+    }
+}
