@@ -7,7 +7,7 @@
 //! * [`schedule`] – when to send: an open loop, fixed before the first answer;
 //! * [`outcomes`], [`window`], [`hour`] – what the samples of one link amount to, and [`series`] all that is kept of it;
 //! * [`floor`] – the fastest round trips, and whether the route has changed;
-//! * [`binomial`], [`sequential`] – the exact distribution, and the test that may stop when it knows;
+//! * [`distribution`] – exact quantiles; [`binomial`], [`sequential`] – the exact distribution, and the test that may stop when it knows;
 //! * [`cause`] – why a target is over its budget, with the evidence;
 //! * [`verdict`] – one bounded look: pass, fail or inconclusive;
 //! * [`state`] – the continuous verdict of one link, with hysteresis; [`links`] – all links of an agent;
@@ -20,15 +20,16 @@
 pub mod binomial;
 pub mod budget;
 pub mod cause;
+pub mod distribution;
 pub mod floor;
 pub mod hour;
-
+pub mod links;
 pub mod outcomes;
 pub mod peer;
 pub mod report;
 pub mod schedule;
 pub mod sequential;
 pub mod series;
-
+pub mod state;
 pub mod verdict;
 pub mod window;

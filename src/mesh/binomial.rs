@@ -81,7 +81,12 @@ fn sum(from: u32, to: u32, n: u32, p: f64) -> f64 {
     let mut ln_choose = ln_choose(n, from);
     let mut total = 0.0;
     for i in from..=to {
-        total += (ln_choose + f64::from(i) * ln_p + f64::from(n - i) * ln_q).exp();
+        let term = (ln_choose + f64::from(i) * ln_p + f64::from(n - i) * ln_q).exp();
+        total += term;
+        if f64::from(i) > f64::from(n) * p && term < total * 1e-18 {
+            // Beyond the mode the terms only get smaller.
+            break;
+        }
         ln_choose += (f64::from(n - i) / f64::from(i + 1)).ln();
     }
     f64::min(total, 1.0)

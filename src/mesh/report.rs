@@ -7,12 +7,13 @@ use probes::target::Kind;
 
 use super::budget::Limit;
 use super::cause::Reason;
+use super::distribution::Distribution;
 use super::outcomes::Counts;
 use super::peer::{Link, Role};
 use super::sequential::Bets;
 use super::series::Series;
 use super::verdict::{Judgement, Progress, Rule, Verdict, judge};
-use super::window::{Distribution, View};
+use super::window::View;
 
 /// Coder's health page warns about the database when the median of five pings takes this long or longer
 /// (coderd/healthcheck/database.go).

@@ -163,7 +163,7 @@ fn decide(
     let spoilt = marked + view.skipped();
     let clean = f64::from(spoilt) <= SPOILT_SHARE_AT_MOST * f64::from(view.slots());
     let within = bets.ln_pass(nf, kf) >= -rule.alpha.ln();
-    if elapsed >= rule.least {
+    if elapsed >= rule.least || progress.ended {
         if within && clean && progress.overdue == 0 && n >= rule.fewest_to_pass() {
             return (Verdict::Pass, vec![Finding::new(Reason::WithinBudget, within_budget(view, rule))]);
         }

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use probes::sample::{Direction, Failure, Outcome, Phases, Reason, Sample};
 
-use super::binomial;
+use super::distribution::{Distribution, rank};
 use super::hour::Hour;
 use super::outcomes::{Counts, Record};
 
@@ -233,6 +233,11 @@ impl<'a> View<'a> {
         self.how_many(Record::exceeds)
     }
 
+    /// Judged slots that took this long or longer, or got no reply.
+    pub fn slower_than(&self, duration: Duration) -> u32 {
+        self.how_many(|record| record.judged() && record.rtt().is_none_or(|rtt| rtt >= duration))
+    }
+
     /// Sent, but useless because of our own noise.
     pub fn marked(&self) -> u32 {
         self.how_many(Record::marked)
@@ -313,7 +318,7 @@ impl<'a> View<'a> {
     pub fn pdv(&self) -> Distribution {
         let rtt = self.rtt();
         let floor = rtt.min().unwrap_or_default();
-        Distribution { sorted: rtt.sorted.into_iter().map(|rtt| rtt.saturating_sub(floor)).collect() }
+        rtt.map(|rtt| rtt.saturating_sub(floor))
     }
 
     /// Shares of the round trips outside the server's program.
@@ -361,70 +366,9 @@ impl<'a> View<'a> {
     }
 }
 
-/// Sorted durations.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Distribution {
-    sorted: Vec<Duration>,
-}
-
-impl Distribution {
-    /// Sorts them.
-    pub fn of(mut durations: Vec<Duration>) -> Self {
-        durations.sort_unstable();
-        Self { sorted: durations }
-    }
-
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.sorted.len()
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.sorted.is_empty()
-    }
-
-    /// The smallest value with at least that share of the values at or below it (RFC 2330 §11.3); `None` when empty.
-    pub fn quantile(&self, quantile: f64) -> Option<Duration> {
-        self.at_rank(rank(quantile, u32::try_from(self.sorted.len()).unwrap_or(u32::MAX)))
-    }
-
-    /// The value of this rank, counted from 1.
-    fn at_rank(&self, rank: usize) -> Option<Duration> {
-        self.sorted.get(rank.checked_sub(1)?).copied()
-    }
-
-    /// The bounds between which the quantile lies with the given confidence, by order statistics; `None` is without
-    /// bound on that side.
-    pub fn bounds(&self, quantile: f64, confidence: f64) -> (Option<Duration>, Option<Duration>) {
-        let n = u32::try_from(self.sorted.len()).unwrap_or(u32::MAX);
-        let (low, high) = binomial::ranks(n, quantile, (1.0 - confidence) / 2.0);
-        let at = |rank: Option<u32>| self.at_rank(usize::try_from(rank?).ok()?);
-        (at(low), at(high))
-    }
-
-    /// The smallest value.
-    pub fn min(&self) -> Option<Duration> {
-        self.sorted.first().copied()
-    }
-
-    /// The largest value.
-    pub fn max(&self) -> Option<Duration> {
-        self.sorted.last().copied()
-    }
-}
-
-/// ⌈q·n⌉, at least 1 and at most n; 0 for n = 0. The small reduction keeps 0.95·100 = 95.000…01 from becoming 96.
-fn rank(quantile: f64, n: u32) -> usize {
-    let exact = (quantile * f64::from(n) - 1e-9).ceil();
-    let rank = binomial::whole(exact).clamp(u32::from(n > 0), n);
-    usize::try_from(rank).unwrap_or(usize::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use probes::sample::Timing;
-    use proptest::prelude::*;
 
     use super::*;
 
@@ -442,25 +386,6 @@ mod tests {
         let mut window = Window::new(BUDGET, 1000);
         samples.into_iter().for_each(|sample| window.record(&sample, Duration::ZERO));
         window
-    }
-
-    #[test]
-    fn percentiles_are_those_of_rfc_2330() {
-        // The RFC's example {−2, 7, 7, 4, 18, −5}, moved up by 5.
-        let distribution = Distribution::of([3, 12, 12, 9, 23, 0].map(Duration::from_micros).to_vec());
-        for (quantile, us) in [(0.5, 9), (0.25, 3), (1.0, 23), (0.0, 0)] {
-            assert_eq!(distribution.quantile(quantile), Some(Duration::from_micros(us)), "{quantile}");
-        }
-        assert_eq!(Distribution::default().quantile(0.5), None);
-    }
-
-    #[test]
-    fn a_quantile_has_bounds_where_there_are_enough_values_for_them() {
-        let of = |n: u64| Distribution::of((1..=n).map(Duration::from_micros).collect());
-        let us = |us| Some(Duration::from_micros(us));
-        assert_eq!(of(100).bounds(0.5, 0.95), (us(40), us(61)));
-        assert_eq!(of(1000).bounds(0.95, 0.95), (us(936), us(964)));
-        assert_eq!(of(300).bounds(0.99, 0.95), (us(293), None));
     }
 
     #[test]
@@ -522,15 +447,5 @@ mod tests {
         assert_eq!(view_of(&|_| false, 300), (0, 0));
         let (n, k) = view_of(&|i| i % 5 == 0, 300);
         assert!(n >= 290 && k >= 58, "a steady fifth began at the beginning: {k} of {n}");
-    }
-
-    proptest! {
-        #[test]
-        fn quantiles_are_monotone(values in proptest::collection::vec(0_u64..1_000_000, 1..300), a in 0.0..1.0_f64, b in 0.0..1.0_f64) {
-            let distribution = Distribution::of(values.into_iter().map(Duration::from_micros).collect());
-            let (low, high) = if a < b { (a, b) } else { (b, a) };
-            prop_assert!(distribution.quantile(low) <= distribution.quantile(high));
-            prop_assert!(distribution.min() <= distribution.quantile(low) && distribution.quantile(high) <= distribution.max());
-        }
     }
 }

@@ -40,7 +40,7 @@ fn a_peer_of_a_stopping_agent_hears_a_goodbye() {
     assert_eq!(code, Some(0), "{said:#?}");
     let target = asked.join().unwrap().target();
     assert!(target["outcomes"]["ok"].as_u64().unwrap() > 0, "{target:#}");
-    assert_eq!(target["reason"], "closed", "{target:#}");
+    assert_eq!(target["reason"], "left", "{target:#}");
     assert!(target["detail"].as_str().unwrap().contains("goodbye"), "{target:#}");
 }
 

@@ -90,7 +90,7 @@ pub(crate) fn check_until_told(secret: &Secret, arguments: &[&str]) -> Run {
         return run;
     }
     let mut longer = arguments.to_vec();
-    longer.extend(["--time-limit", "40s"]);
+    longer.extend(["--time-limit", "100s"]);
     check(secret, &longer)
 }
 

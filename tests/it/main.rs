@@ -20,4 +20,6 @@ mod house;
 #[cfg(test)]
 mod relay;
 #[cfg(test)]
+mod scenarios;
+#[cfg(test)]
 mod tidy;

@@ -1,0 +1,426 @@
+//! The continuous verdict of one link: a state with hysteresis, told the time, never wrong twice in a row.
+//!
+//! Two windows, counted in outcomes: the long one of 300 (five minutes at one a second) and the short one of 60.
+//!
+//! | to | when |
+//! |---|---|
+//! | `breach` | in the long window, the share of exceedances is above the allowed one with 99 % confidence (25 of 300 at p95), and in the short one it is not below it; or not one of at least 20 was within the budget |
+//! | out of it | in the long window the share is below with 95 % confidence (8 of 300), in the short one as well, and nothing waits for its reply: about five minutes after a breach at one a second, or one minute where the floor shows that the route is another |
+//! | `at_risk` | the same is true of p99 (`tail`), or p95 has less than a tenth of the budget left (`margin`), or the link is just back from an outage (`recovering`) |
+//! | `unreachable` | five failures in a row (three for slow kinds) over at least 5 s; a link that never answered is `unknown` for the start-up grace first |
+//! | `left` | the peer said goodbye, for the roll-out grace; what is not back by then is `unreachable` |
+//! | `stale` | no outcome for five intervals and 10 s, or our own noise spoilt more than half of the short window (`self`) |
+//! | `unknown` | anything else; it is never good |
+//!
+//! Between raising and clearing a state holds, so a path at the border does not flap.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use probes::sample::{Outcome, Reason as FailureReason, Sample};
+use probes::target::Kind;
+use serde::Serialize;
+
+use super::binomial;
+use super::budget::Limit;
+use super::cause::{self, Finding, Reason, ms};
+use super::floor::RouteChange;
+use super::peer::Link;
+use super::series::Series;
+use super::window::{View, Window};
+
+const SHORT: usize = 60;
+/// So many outcomes before a breach is raised on statistics, and fewer where all of them are over the budget.
+const ENOUGH: u32 = 60;
+const HOPELESS: u32 = 20;
+const RAISE_ALPHA: f64 = 0.01;
+const CLEAR_ALPHA: f64 = 0.05;
+const SILENT_FOR: Duration = Duration::from_secs(5);
+const STALE_AFTER: Duration = Duration::from_secs(10);
+/// Bare connects on suspicion, at most this often.
+const CONNECTS_AGAIN: Duration = Duration::from_secs(300);
+/// A change of route explains a breach for as long as the long window remembers.
+const ROUTE_EXPLAINS_FOR: Duration = Duration::from_secs(600);
+
+/// How a link stands. The order is that of severity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Within the budget, with confidence.
+    Ok,
+    /// The peer said goodbye and may be back soon.
+    Left,
+    /// Too little is known.
+    Unknown,
+    /// Nothing new is known.
+    Stale,
+    /// Within the budget, but not by much or not always.
+    AtRisk,
+    /// Over the budget, with confidence.
+    Breach,
+    /// It does not answer.
+    Unreachable,
+}
+
+impl State {
+    /// The stable word of this state.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Left => "left",
+            Self::Unknown => "unknown",
+            Self::Stale => "stale",
+            Self::AtRisk => "at_risk",
+            Self::Breach => "breach",
+            Self::Unreachable => "unreachable",
+        }
+    }
+}
+
+/// How long things may be missing before that is news.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Graces {
+    /// After a link is new.
+    pub start: Duration,
+    /// After a peer said goodbye.
+    pub rollout: Duration,
+}
+
+impl Default for Graces {
+    fn default() -> Self {
+        Self { start: Duration::from_secs(60), rollout: Duration::from_secs(60) }
+    }
+}
+
+/// What a link is held against.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Terms {
+    /// The budget; `None` is for information only.
+    pub limit: Limit,
+    /// The quantile that has to stay below it.
+    pub quantile: f64,
+    /// How often it is measured.
+    pub interval: Duration,
+    /// How long it may be missing.
+    pub graces: Graces,
+}
+
+/// What somebody may want to hear of.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Change {
+    /// The state is another.
+    State {
+        /// Before.
+        from: State,
+        /// Now.
+        to: State,
+        /// Why, with evidence; the first is the one to act on.
+        findings: Vec<Finding>,
+    },
+    /// The path's floor has moved.
+    Route(RouteChange),
+}
+
+/// One link under watch.
+#[derive(Debug, Clone)]
+pub struct Watch {
+    /// Who measures what.
+    pub link: Link,
+    terms: Terms,
+    series: Series,
+    born: Duration,
+    state: State,
+    reason: Reason,
+    since: Duration,
+    unanswered: BTreeMap<u64, Duration>,
+    replied: bool,
+    left_at: Option<Duration>,
+    silent_since: Option<Duration>,
+    last_outcome: Option<Duration>,
+    route: Option<(Duration, RouteChange)>,
+    connects_at: Option<Duration>,
+}
+
+impl Watch {
+    /// Begins to watch a link at `now`.
+    pub fn new(link: Link, terms: Terms, now: Duration) -> Self {
+        let window = Window::continuous(terms.limit.unwrap_or(Duration::MAX));
+        Self {
+            link,
+            terms,
+            series: Series::new(window),
+            born: now,
+            state: State::Unknown,
+            reason: Reason::TooFewSamples,
+            since: now,
+            unanswered: BTreeMap::new(),
+            replied: false,
+            left_at: None,
+            silent_since: None,
+            last_outcome: None,
+            route: None,
+            connects_at: None,
+        }
+    }
+
+    /// How it stands, and since when.
+    pub fn standing(&self) -> (State, Duration) {
+        (self.state, self.since)
+    }
+
+    /// What it is held against.
+    pub fn terms(&self) -> &Terms {
+        &self.terms
+    }
+
+    /// Its samples.
+    pub fn series(&self) -> &Series {
+        &self.series
+    }
+
+    /// The last change of route.
+    pub fn route(&self) -> Option<(Duration, RouteChange)> {
+        self.route
+    }
+
+    /// Holds it against something else from now on.
+    pub fn set_terms(&mut self, terms: Terms) {
+        if terms.limit != self.terms.limit {
+            self.series.window.set_budget(terms.limit.unwrap_or(Duration::MAX));
+        }
+        self.terms = terms;
+    }
+
+    /// The first connection came, or did not.
+    pub fn opened(&mut self, sample: &Sample) {
+        self.series.window.opened(sample);
+    }
+
+    /// A slot's question has left.
+    pub fn sent(&mut self, slot: u64, now: Duration) {
+        self.unanswered.insert(slot, now);
+    }
+
+    /// A bare connect has its outcome.
+    pub fn connected(&mut self, sample: &Sample, now: Duration) {
+        self.series.connected(sample, now.saturating_sub(self.born));
+    }
+
+    /// Its source says that it is about to stop, or it said so itself.
+    pub fn leaves(&mut self, now: Duration) {
+        self.left_at.get_or_insert(now);
+    }
+
+    /// A slot has its outcome.
+    pub fn outcome(&mut self, slot: u64, sample: &Sample, now: Duration) -> Vec<Change> {
+        let sent = self.unanswered.remove(&slot).unwrap_or(now);
+        match &sample.outcome {
+            Outcome::Ok(_) => {
+                if matches!(self.state, State::Unreachable | State::Left) {
+                    // The outage was told as one; it is no part of what is judged from now on.
+                    self.series.window.keep_last(0);
+                }
+                (self.replied, self.left_at, self.silent_since) = (true, None, None);
+                self.last_outcome = Some(now);
+            }
+            Outcome::SkippedSelf => {}
+            outcome => {
+                if outcome.failure().is_some_and(|failure| failure.reason == FailureReason::Left) {
+                    self.leaves(now);
+                }
+                self.silent_since.get_or_insert(sent);
+                self.last_outcome = Some(now);
+            }
+        }
+        let change = self.series.record(sample, now.saturating_sub(self.born));
+        let mut changes = Vec::new();
+        if let Some(change) = change {
+            self.route = Some((now, change));
+            changes.push(Change::Route(change));
+        }
+        changes.extend(self.tick(now));
+        changes
+    }
+
+    /// Looks at the clock.
+    pub fn tick(&mut self, now: Duration) -> Option<Change> {
+        // What is unanswered after so long was lost together with whoever should have told.
+        self.unanswered.retain(|_, sent| now.saturating_sub(*sent) < STALE_AFTER);
+        let (state, reason) = self.assess(now);
+        self.reason = reason;
+        if state == self.state {
+            return None;
+        }
+        let from = std::mem::replace(&mut self.state, state);
+        self.since = now;
+        Some(Change::State { from, to: state, findings: self.findings(now) })
+    }
+
+    /// When to look at the clock again, if no sample comes before.
+    pub fn next_wake(&self) -> Option<Duration> {
+        let mut wakes = Vec::with_capacity(4);
+        if self.state == State::Left {
+            wakes.extend(self.left_at.map(|left| left + self.terms.graces.rollout));
+        }
+        if self.state != State::Unreachable {
+            wakes.extend(self.silent_since.map(|silent| silent + SILENT_FOR));
+        }
+        if !self.replied {
+            wakes.push(self.born + self.terms.graces.start);
+        }
+        if self.state != State::Stale {
+            wakes.push(self.last_outcome.unwrap_or(self.born) + self.stale_after());
+        }
+        wakes.into_iter().min()
+    }
+
+    /// Whether bare connects should tell now a busy server from a far one; asked once, answered with yes once.
+    pub fn wants_connects(&mut self, now: Duration) -> bool {
+        let suspicious = self.link.kind == Kind::Postgres
+            && self.terms.limit.is_some()
+            && self.series.window.last(10).exceeded() >= 3;
+        let lately = self.connects_at.is_some_and(|at| now.saturating_sub(at) < CONNECTS_AGAIN);
+        if suspicious && !lately {
+            self.connects_at = Some(now);
+        }
+        suspicious && !lately
+    }
+
+    /// Slots that wait for their reply longer than the budget.
+    pub fn overdue(&self, now: Duration) -> u32 {
+        let budget = self.terms.limit.unwrap_or(Duration::MAX);
+        let waiting = self.unanswered.values().filter(|sent| now.saturating_sub(**sent) >= budget);
+        u32::try_from(waiting.count()).unwrap_or(u32::MAX)
+    }
+
+    /// Whether it is sampled too rarely for a latency verdict.
+    fn is_slow(&self) -> bool {
+        matches!(self.link.kind, Kind::Tcp | Kind::Http)
+    }
+
+    fn stale_after(&self) -> Duration {
+        STALE_AFTER.max(self.terms.interval * 5)
+    }
+
+    fn assess(&self, now: Duration) -> (State, Reason) {
+        let age = |then: Duration| now.saturating_sub(then);
+        if self.left_at.is_some_and(|left| age(left) < self.terms.graces.rollout) {
+            return (State::Left, Reason::NoReply(FailureReason::Left));
+        }
+        let short = self.series.window.last(SHORT);
+        let (row, needed) = (short.failures_in_a_row(), if self.is_slow() { 3 } else { 5 });
+        let starting = !self.replied && age(self.born) < self.terms.graces.start;
+        if row >= needed && !starting && self.silent_since.is_some_and(|since| age(since) >= SILENT_FOR) {
+            let reason = short.main_failure().map_or(Reason::Loss, |(_, reason)| Reason::NoReply(reason));
+            return (State::Unreachable, reason);
+        }
+        if !self.replied && row > 0 {
+            return (State::Unknown, short.main_failure().map_or(Reason::Loss, |(_, r)| Reason::NoReply(r)));
+        }
+        let spoilt = short.slots() - short.judged();
+        if short.slots() >= HOPELESS && spoilt * 2 > short.slots() {
+            return (State::Stale, Reason::SelfNoise);
+        }
+        if age(self.last_outcome.unwrap_or(self.born)) >= self.stale_after() {
+            return (State::Stale, Reason::SelfNoise);
+        }
+        if row > 0 && (self.is_slow() || self.terms.limit.is_none()) {
+            return (self.state, self.reason);
+        }
+        match self.terms.limit {
+            None if self.replied => (State::Ok, Reason::NoBudget),
+            // Too few points for a breach: they give reachability and evidence.
+            Some(_) if self.is_slow() && self.replied => (State::Ok, Reason::WithinBudget),
+            Some(budget) => self.assess_latency(&short, budget, now),
+            None => (State::Unknown, Reason::TooFewSamples),
+        }
+    }
+
+    fn assess_latency(&self, short: &View<'_>, budget: Duration, now: Duration) -> (State, Reason) {
+        let all = self.series.window.all();
+        let (n, k) = (all.judged(), all.exceeded());
+        let allowed = 1.0 - self.terms.quantile;
+        let short_is_over =
+            f64::from(short.exceeded()) >= allowed * f64::from(short.judged()) && short.exceeded() > 0;
+        let raised = n >= ENOUGH && binomial::at_least(k, n, allowed) <= RAISE_ALPHA;
+        let hopeless = n >= HOPELESS && k == n;
+        let is_over = short_is_over && (raised || hopeless);
+        let is_within =
+            !short_is_over && self.overdue(now) == 0 && binomial::at_most(k, n, allowed) <= CLEAR_ALPHA;
+        if is_over || (self.state == State::Breach && !is_within) {
+            return (State::Breach, Reason::Placement);
+        }
+        if n < binomial::fewest_to_pass(self.terms.quantile, CLEAR_ALPHA) {
+            return match self.state {
+                State::Ok | State::AtRisk => (self.state, self.reason),
+                State::Unreachable => (State::AtRisk, Reason::Recovering),
+                _ => (State::Unknown, Reason::TooFewSamples),
+            };
+        }
+        let held = |reason| self.state == State::AtRisk && self.reason == reason;
+        let tail = allowed / 5.0;
+        let has_tail = binomial::at_least(k, n, tail) <= CLEAR_ALPHA && k > 0;
+        if has_tail || (held(Reason::Tail) && f64::from(k) > tail * f64::from(n)) {
+            return (State::AtRisk, Reason::Tail);
+        }
+        // p95 is at x or above when more than a twentieth is.
+        let reaches = |part: f64| f64::from(all.slower_than(budget.mul_f64(part))) > allowed * f64::from(n);
+        if reaches(0.9) || (held(Reason::Margin) && reaches(0.85)) {
+            return (State::AtRisk, Reason::Margin);
+        }
+        if is_within {
+            return (State::Ok, Reason::WithinBudget);
+        }
+        match self.state {
+            State::Ok | State::AtRisk => (self.state, self.reason),
+            _ => (State::Unknown, Reason::Borderline),
+        }
+    }
+
+    /// Why it stands as it does, with the evidence of this moment; never empty.
+    pub fn findings(&self, now: Duration) -> Vec<Finding> {
+        let all = self.series.window.all();
+        let failure = || self.series.window.last_failure().map_or_else(String::new, ToString::to_string);
+        let quantile = |quantile| all.judged_quantile(quantile).map_or_else(|| "lost".to_owned(), ms);
+        let of = |evidence: String| vec![Finding::new(self.reason, evidence)];
+        match (self.state, self.terms.limit) {
+            (State::Breach, Some(budget)) => {
+                let route = self.route.filter(|(at, _)| now.saturating_sub(*at) < ROUTE_EXPLAINS_FOR);
+                let age = now.saturating_sub(self.born);
+                let route = route.map(|(_, change)| change);
+                cause::of(&self.series, budget, 1.0 - self.terms.quantile, route, age)
+            }
+            (State::Unreachable, _) => {
+                let row = all.failures_in_a_row();
+                let mut findings = of(format!("no reply to the last {row} of {}: {}", all.slots(), failure()));
+                if let Some(connect) = self.series.connect(now.saturating_sub(self.born)) {
+                    let evidence = format!("the port still accepts connections, in {}", ms(connect));
+                    findings.push(Finding::new(Reason::ServerOrProxy, evidence));
+                }
+                findings
+            }
+            (State::Left, _) => of(failure()),
+            (State::Stale, _) => {
+                let short = self.series.window.last(SHORT);
+                of(format!(
+                    "this agent itself skipped {} and spoilt {} of the last {} slots",
+                    short.skipped(),
+                    short.marked(),
+                    short.slots()
+                ))
+            }
+            (State::AtRisk, _) if self.reason == Reason::Recovering => {
+                of(format!("answers again; {} outcomes since", all.judged()))
+            }
+            (State::Unknown, _) if matches!(self.reason, Reason::NoReply(_)) => of(failure()),
+            _ => of(format!(
+                "p50 {}, p95 {}, p99 {}; {} of {} over the budget",
+                quantile(0.5),
+                quantile(0.95),
+                quantile(0.99),
+                all.exceeded(),
+                all.judged()
+            )),
+        }
+    }
+}
