@@ -216,7 +216,7 @@ impl Running {
     fn suspicious(&self) -> bool {
         self.look.link.kind == Kind::Postgres
             && !self.asked_for_connects
-            && self.look.series.window.last(10).exceeded() >= 3
+            && self.look.series.window.last(10).slow() >= 3
     }
 }
 

@@ -61,11 +61,14 @@ impl Series {
         }
     }
 
-    /// The median of the bare connects of late; `None` when there is none.
+    /// The median of the last five bare connects, as far as they are of late; `None` when there is none. More of them
+    /// would reach back behind a failover.
     pub fn connect(&self, now: Duration) -> Option<Duration> {
         let mut late: Vec<_> = self
             .connects
             .iter()
+            .rev()
+            .take(5)
             .filter(|(at, _)| now.saturating_sub(*at) <= CONNECTS_COUNT_FOR)
             .map(|(_, connect)| *connect)
             .collect();

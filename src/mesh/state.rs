@@ -278,7 +278,7 @@ impl Watch {
     pub fn wants_connects(&mut self, now: Duration) -> bool {
         let suspicious = self.link.kind == Kind::Postgres
             && self.terms.limit.is_some()
-            && self.series.window.last(10).exceeded() >= 3;
+            && self.series.window.last(10).slow() >= 3;
         let lately = self.connects_at.is_some_and(|at| now.saturating_sub(at) < CONNECTS_AGAIN);
         if suspicious && !lately {
             self.connects_at = Some(now);
@@ -360,7 +360,7 @@ impl Watch {
         let held = |reason| self.state == State::AtRisk && self.reason == reason;
         let tail = allowed / 5.0;
         let has_tail = binomial::at_least(k, n, tail) <= CLEAR_ALPHA && k > 0;
-        if has_tail || (held(Reason::Tail) && f64::from(k) > tail * f64::from(n)) {
+        if has_tail || (held(Reason::Tail) && f64::from(k) > tail * f64::from(n) / 3.0) {
             return (State::AtRisk, Reason::Tail);
         }
         // p95 is at x or above when more than a twentieth is.

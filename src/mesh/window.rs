@@ -238,6 +238,11 @@ impl<'a> View<'a> {
         self.how_many(|record| record.judged() && record.rtt().is_none_or(|rtt| rtt >= duration))
     }
 
+    /// Judged slots with a reply that took the budget or longer.
+    pub fn slow(&self) -> u32 {
+        self.how_many(|record| record.exceeds() && record.rtt().is_some())
+    }
+
     /// Sent, but useless because of our own noise.
     pub fn marked(&self) -> u32 {
         self.how_many(Record::marked)
