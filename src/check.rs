@@ -230,7 +230,10 @@ pub fn exit_code(report: &Report, fail_on_warning: bool) -> u8 {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "when an outcome came in; the round trips themselves are the hands'")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "when an outcome came in; the round trips themselves are the hands'"
+)]
 fn now() -> Instant {
     Instant::now()
 }

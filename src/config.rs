@@ -63,7 +63,8 @@ pub fn check(args: &CheckArgs, env: Environment<'_>) -> Result<check::Settings, 
         targets.push((Target::Peer(address), said));
     }
     for conninfo in postgres(args, env)? {
-        targets.push((Target::Postgres(Box::new(conninfo)), Said { role: Some(Role::Postgres), limit: None }));
+        targets
+            .push((Target::Postgres(Box::new(conninfo)), Said { role: Some(Role::Postgres), limit: None }));
     }
     for text in &args.tcp {
         let (text, said) = split_role("--tcp", text)?;

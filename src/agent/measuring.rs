@@ -9,13 +9,13 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use probes::Target;
 use probes::kit::{Kit, KitError, Means};
+use probes::own;
 use probes::quic::sender::SenderError;
 use probes::quic::{Reflector, ReflectorCounts, Sender, reflector::ListenError};
-use probes::own;
 use probes::sample::Sample;
 use probes::tls::{Identity, MeshTls, TlsError};
-use probes::Target;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
@@ -166,7 +166,11 @@ impl Measuring {
         let (commands, inbox) = mpsc::unbounded_channel();
         let (ready, started) = oneshot::channel();
         let thread = std::thread::Builder::new().name("probe-measure".to_owned()).spawn(move || {
-            match tokio::runtime::Builder::new_current_thread().enable_all().on_thread_park(own::note_park).build() {
+            match tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .on_thread_park(own::note_park)
+                .build()
+            {
                 Ok(runtime) => runtime.block_on(run(settings, inbox, ready)),
                 Err(error) => {
                     // The starter has gone away only when the process ends.

@@ -154,7 +154,9 @@ fn evidence(target: &TargetReport, report: &Report) -> String {
     let slow = match (target.exceeded.saturating_sub(target.lost), target.lost) {
         (slow, 0) => format!("{slow} of {} round trips took {budget} or longer", target.samples),
         (0, lost) => format!("{lost} of {} got no reply", target.samples),
-        (slow, lost) => format!("{slow} of {} took {budget} or longer and {lost} got no reply", target.samples),
+        (slow, lost) => {
+            format!("{slow} of {} took {budget} or longer and {lost} got no reply", target.samples)
+        }
     };
     let (lower, upper) = target.judgement.exceeded_share;
     let spoilt = match target.marked_self {
@@ -255,7 +257,8 @@ fn write_conclusion(out: &mut String, report: &Report, colour: Colour) -> fmt::R
     )?;
     let sight = report.targets.iter().filter(|target| target.samples > 1).map(|target| target.blind_beyond);
     if let Some(blind) = sight.min().filter(|_| report.verdict != Verdict::Fail) {
-        let quick = if report.rule.quantile < 0.9 { "a quick look: only the median was judged; " } else { "" };
+        let quick =
+            if report.rule.quantile < 0.9 { "a quick look: only the median was judged; " } else { "" };
         writeln!(out, "  {quick}rare disturbances longer than {} would be missed", seconds(blind))?;
     }
     Ok(())

@@ -250,10 +250,7 @@ mod tests {
             reasons((0..300).map(|i| reply(if i < 275 { 0.5 } else { 30.5 })), &[]),
             ["placement", "floor"]
         );
-        assert_eq!(
-            reasons((0..120).map(|i| reply(if i % 6 == 0 { 2.0 } else { 23.0 })), &[]),
-            ["placement"]
-        );
+        assert_eq!(reasons((0..120).map(|i| reply(if i % 6 == 0 { 2.0 } else { 23.0 })), &[]), ["placement"]);
     }
 
     #[test]

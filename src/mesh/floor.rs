@@ -129,13 +129,17 @@ mod tests {
     fn play(rtts: impl Iterator<Item = u64>) -> Vec<(u64, RouteChange)> {
         let mut floor = Floor::default();
         let at = |second| Duration::from_secs(second);
-        (0..).zip(rtts).filter_map(|(second, rtt)| Some((second, floor.record(us(rtt), at(second))?))).collect()
+        (0..)
+            .zip(rtts)
+            .filter_map(|(second, rtt)| Some((second, floor.record(us(rtt), at(second))?)))
+            .collect()
     }
 
     #[test]
     fn a_shorter_route_is_seen_at_once_and_a_longer_one_after_150_samples() {
         let changes = play((0..900).map(|s| if (300..600).contains(&s) { 4_000 } else { 900 } + s % 7 * 30));
-        let seen: Vec<_> = changes.iter().map(|(second, change)| (*second, change.to > change.from)).collect();
+        let seen: Vec<_> =
+            changes.iter().map(|(second, change)| (*second, change.to > change.from)).collect();
         assert_eq!(seen.len(), 2, "{changes:?}");
         assert!(seen[0].1 && (449..=461).contains(&seen[0].0), "{seen:?}");
         assert_eq!(seen[1], (600, false));

@@ -89,15 +89,20 @@ mod tests {
 
     #[test]
     fn merging_the_parts_is_the_same_as_one_histogram_of_all() {
-        let (mut hour, mut all) = (Hour::new(), Histogram::<u32>::new_with_bounds(FINEST, SLOWEST, 2).unwrap());
+        let (mut hour, mut all) =
+            (Hour::new(), Histogram::<u32>::new_with_bounds(FINEST, SLOWEST, 2).unwrap());
         for i in 0..3000_u64 {
             let us = 2000 + i * 7919 % 30_000;
             hour.record(Duration::from_micros(us), Duration::from_secs(i));
             all.record(us).unwrap();
         }
         for quantile in [0.0, 0.5, 0.95, 0.99, 1.0] {
-            let (merged, whole) = (hour.quantile(quantile).unwrap().as_micros(), all.value_at_quantile(quantile));
-            assert!(merged.abs_diff(u128::from(whole)) * 100 <= u128::from(whole), "{quantile}: {merged} {whole}");
+            let (merged, whole) =
+                (hour.quantile(quantile).unwrap().as_micros(), all.value_at_quantile(quantile));
+            assert!(
+                merged.abs_diff(u128::from(whole)) * 100 <= u128::from(whole),
+                "{quantile}: {merged} {whole}"
+            );
         }
     }
 }

@@ -74,7 +74,9 @@ enum Part {
 enum Mark {
     Good,
     Exceeds,
-    /// Our own noise, or our own retreat: it says nothing about the path.
+    /// Within the budget although our own noise added to it: beyond doubt, but no figure of the path.
+    OwnWithin,
+    /// Our own noise may have made it an exceedance: it says nothing about the path.
     Own,
     /// Not a sample at all.
     Unsent,
@@ -116,7 +118,7 @@ impl Record {
 
     /// Judges anew by another budget. A marked reply stays marked unless it is over the budget beyond doubt.
     pub(super) fn judge(&mut self, budget: Duration) {
-        let disturbed = self.mark == Mark::Own || self.wait() > 2 * WAIT_AT_MOST;
+        let disturbed = self.marked() || self.wait() > 2 * WAIT_AT_MOST;
         self.mark = self.mark(budget, disturbed);
     }
 
@@ -132,6 +134,7 @@ impl Record {
                     false if rtt >= budget => Mark::Exceeds,
                     false => Mark::Good,
                     true if rtt.saturating_sub(self.wait()) >= budget => Mark::Exceeds,
+                    true if rtt < budget => Mark::OwnWithin,
                     true => Mark::Own,
                 }
             }
@@ -166,6 +169,11 @@ impl Record {
 
     /// Whether our own noise made it useless.
     pub fn marked(&self) -> bool {
+        matches!(self.mark, Mark::Own | Mark::OwnWithin)
+    }
+
+    /// Whether it is marked and would have been over the budget, so that nobody knows whose fault that is.
+    pub fn spoilt(&self) -> bool {
         self.mark == Mark::Own
     }
 
@@ -255,9 +263,10 @@ mod tests {
         assert!(reply(0.5, 0.29, 0.29).judged());
         assert!(reply(0.5, 0.31, 0.0).marked());
         assert!(reply(0.5, 0.0, 0.31).marked());
-        assert!(reply(14.0, 4.5, 0.0).marked(), "it may have been on time");
+        assert!(!reply(0.9, 0.5, 0.0).spoilt(), "it was on time in any case");
+        assert!(reply(14.0, 4.5, 0.0).spoilt(), "it may have been on time");
         assert!(reply(14.0, 3.0, 0.0).exceeds(), "it took 11 ms whatever we did");
-        assert!(reply(14.0, 3.0, 2.0).marked());
+        assert!(reply(14.0, 3.0, 2.0).spoilt());
     }
 
     #[test]
@@ -268,7 +277,7 @@ mod tests {
             Record::of(&sample, BUDGET)
         };
         assert!(lost(Duration::from_millis(900)).exceeds());
-        assert!(lost(Duration::from_secs(2)).marked());
+        assert!(lost(Duration::from_secs(2)).spoilt());
     }
 
     #[test]

@@ -277,7 +277,9 @@ fn hint(link: &Link, view: &View<'_>, judgement: &Judgement, rule: &Rule) -> Opt
         Reason::ServerOrProxy => {
             "the network to what accepts the connection is fast enough: look at the server's CPU (starved backends answer late) and at poolers or proxies before it"
         }
-        Reason::Borderline => "too close to the budget to tell: give it longer with --time-limit or --thorough",
+        Reason::Borderline => {
+            "too close to the budget to tell: give it longer with --time-limit or --thorough"
+        }
         Reason::SelfNoise => {
             "this machine was too busy to measure: give the probe CPU (no CPU limit) and run it again"
         }
@@ -351,8 +353,7 @@ mod tests {
     };
 
     fn look(limit: Limit, samples: impl IntoIterator<Item = Sample>) -> Look {
-        let link =
-            Link { source: None, target: "a".to_owned(), kind: Kind::Peer, role: None, limit: None };
+        let link = Link { source: None, target: "a".to_owned(), kind: Kind::Peer, role: None, limit: None };
         let mut series = Series::new(Window::new(BUDGET, 10_000));
         samples.into_iter().for_each(|sample| series.window.record(&sample, Duration::ZERO));
         let progress = Progress { elapsed: RULE.most, overdue: 0, ended: true };

@@ -30,7 +30,13 @@ pub struct Series {
 impl Series {
     /// An empty series over this window.
     pub fn new(window: Window) -> Self {
-        Self { window, floor: Floor::default(), connects: VecDeque::with_capacity(CONNECTS_KEPT), compared: 0, comparisons: 0 }
+        Self {
+            window,
+            floor: Floor::default(),
+            connects: VecDeque::with_capacity(CONNECTS_KEPT),
+            compared: 0,
+            comparisons: 0,
+        }
     }
 
     /// Takes in the outcome of one slot, at `at` since the series began.
@@ -107,7 +113,8 @@ mod tests {
         let mut series = Series::new(Window::continuous(ms(10.0)));
         for second in 0..5000 {
             series.record(&Timing { rtt: ms(1.0), ..Timing::default() }.into(), Duration::from_secs(second));
-            series.connected(&Timing { rtt: ms(1.0), ..Timing::default() }.into(), Duration::from_secs(second));
+            series
+                .connected(&Timing { rtt: ms(1.0), ..Timing::default() }.into(), Duration::from_secs(second));
         }
         assert!(series.most_bytes() <= 16 * 1024, "{} bytes", series.most_bytes());
     }

@@ -23,11 +23,13 @@ use serde::Serialize;
 
 use super::binomial;
 use super::budget::Limit;
-use super::cause::{self, Finding, Reason, ms};
+use super::cause::{Finding, Reason};
 use super::floor::RouteChange;
 use super::peer::Link;
 use super::series::Series;
 use super::window::{View, Window};
+
+mod evidence;
 
 const SHORT: usize = 60;
 /// So many outcomes before a breach is raised on statistics, and fewer where all of them are over the budget.
@@ -39,8 +41,6 @@ const SILENT_FOR: Duration = Duration::from_secs(5);
 const STALE_AFTER: Duration = Duration::from_secs(10);
 /// Bare connects on suspicion, at most this often.
 const CONNECTS_AGAIN: Duration = Duration::from_secs(300);
-/// A change of route explains a breach for as long as the long window remembers.
-const ROUTE_EXPLAINS_FOR: Duration = Duration::from_secs(600);
 
 /// How a link stands. The order is that of severity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -317,8 +317,7 @@ impl Watch {
         if !self.replied && row > 0 {
             return (State::Unknown, short.main_failure().map_or(Reason::Loss, |(_, r)| Reason::NoReply(r)));
         }
-        let spoilt = short.slots() - short.judged();
-        if short.slots() >= HOPELESS && spoilt * 2 > short.slots() {
+        if short.slots() >= HOPELESS && short.spoilt() * 2 > short.slots() {
             return (State::Stale, Reason::SelfNoise);
         }
         if age(self.last_outcome.unwrap_or(self.born)) >= self.stale_after() {
@@ -374,53 +373,6 @@ impl Watch {
         match self.state {
             State::Ok | State::AtRisk => (self.state, self.reason),
             _ => (State::Unknown, Reason::Borderline),
-        }
-    }
-
-    /// Why it stands as it does, with the evidence of this moment; never empty.
-    pub fn findings(&self, now: Duration) -> Vec<Finding> {
-        let all = self.series.window.all();
-        let failure = || self.series.window.last_failure().map_or_else(String::new, ToString::to_string);
-        let quantile = |quantile| all.judged_quantile(quantile).map_or_else(|| "lost".to_owned(), ms);
-        let of = |evidence: String| vec![Finding::new(self.reason, evidence)];
-        match (self.state, self.terms.limit) {
-            (State::Breach, Some(budget)) => {
-                let route = self.route.filter(|(at, _)| now.saturating_sub(*at) < ROUTE_EXPLAINS_FOR);
-                let age = now.saturating_sub(self.born);
-                let route = route.map(|(_, change)| change);
-                cause::of(&self.series, budget, 1.0 - self.terms.quantile, route, age)
-            }
-            (State::Unreachable, _) => {
-                let row = all.failures_in_a_row();
-                let mut findings = of(format!("no reply to the last {row} of {}: {}", all.slots(), failure()));
-                if let Some(connect) = self.series.connect(now.saturating_sub(self.born)) {
-                    let evidence = format!("the port still accepts connections, in {}", ms(connect));
-                    findings.push(Finding::new(Reason::ServerOrProxy, evidence));
-                }
-                findings
-            }
-            (State::Left, _) => of(failure()),
-            (State::Stale, _) => {
-                let short = self.series.window.last(SHORT);
-                of(format!(
-                    "this agent itself skipped {} and spoilt {} of the last {} slots",
-                    short.skipped(),
-                    short.marked(),
-                    short.slots()
-                ))
-            }
-            (State::AtRisk, _) if self.reason == Reason::Recovering => {
-                of(format!("answers again; {} outcomes since", all.judged()))
-            }
-            (State::Unknown, _) if matches!(self.reason, Reason::NoReply(_)) => of(failure()),
-            _ => of(format!(
-                "p50 {}, p95 {}, p99 {}; {} of {} over the budget",
-                quantile(0.5),
-                quantile(0.95),
-                quantile(0.99),
-                all.exceeded(),
-                all.judged()
-            )),
         }
     }
 }

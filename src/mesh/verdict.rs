@@ -5,9 +5,9 @@
 //! * no answer before [`Rule::least`] and a least number of clean samples, so that one stall fails nobody;
 //! * but a fail after 3 s when there was not a single reply within the budget among at least 20;
 //! * no pass while a slot waits for its reply longer than the budget, nor with more than 10 % of the slots spoilt by our
-//!   own noise;
-//! * spoilt samples leave n and k of a pass and count as good ones for a fail, so our noise decides nothing. (Leaving
-//!   them out of both would fail a path whose good samples are spoilt more often than its certainly bad ones.)
+//!   own noise. (A disturbed reply within the budget spoils nothing: it would have come sooner yet.)
+//! * disturbed samples leave n and k of a pass and count as good ones for a fail, so our noise decides nothing. (Leaving
+//!   them out of both would fail a path whose good samples are disturbed more often than its certainly bad ones.)
 
 use std::time::Duration;
 
@@ -146,21 +146,23 @@ fn decide(
     let (n, k, marked) = (view.judged(), view.exceeded(), view.marked());
     let elapsed = progress.elapsed;
     let why = || cause::of(series, budget, 1.0 - rule.quantile, None, elapsed);
-    if progress.ended && view.replies() == 0 {
-        if let Some((_, reason)) = view.main_failure() {
-            // Statistics have nothing to add: nothing ever came back. Our own retreat is no one's fault, though.
-            let verdict = if n == 0 { Verdict::Inconclusive } else { Verdict::Fail };
-            let detail = series.window.last_failure().map_or_else(String::new, ToString::to_string);
-            return (verdict, vec![Finding::new(Reason::NoReply(reason), detail)]);
-        }
+    if progress.ended
+        && view.replies() == 0
+        && let Some((_, reason)) = view.main_failure()
+    {
+        // Statistics have nothing to add: nothing ever came back. Our own retreat is no one's fault, though.
+        let verdict = if n == 0 { Verdict::Inconclusive } else { Verdict::Fail };
+        let detail = series.window.last_failure().map_or_else(String::new, ToString::to_string);
+        return (verdict, vec![Finding::new(Reason::NoReply(reason), detail)]);
     }
-    if k == n && n >= HOPELESS_SLOTS && marked == 0 && elapsed >= HOPELESS_AFTER {
+    if k == n && n >= HOPELESS_SLOTS && marked == view.spoilt() - view.skipped() && elapsed >= HOPELESS_AFTER
+    {
         return (Verdict::Fail, why());
     }
     let bets = Bets::on(rule.quantile);
     let worth = 1.0 / design_effect(view.exceedances());
     let (nf, kf) = (f64::from(n) * worth, f64::from(k) * worth);
-    let spoilt = marked + view.skipped();
+    let spoilt = view.spoilt();
     let clean = f64::from(spoilt) <= SPOILT_SHARE_AT_MOST * f64::from(view.slots());
     let within = bets.ln_pass(nf, kf) >= -rule.alpha.ln();
     if elapsed >= rule.least || progress.ended {
@@ -172,6 +174,10 @@ fn decide(
         if n >= HOPELESS_SLOTS && bets.ln_fail(with_spoilt, kf) >= needed {
             return (Verdict::Fail, why());
         }
+    }
+    if (progress.ended || elapsed >= rule.most) && view.failures_in_a_row() >= HOPELESS_SLOTS {
+        // However long it was fine before: it does not answer now, and the time is up.
+        return (Verdict::Fail, why());
     }
     let finding = if !clean {
         Finding::new(
@@ -239,8 +245,7 @@ mod tests {
     fn after(samples: impl IntoIterator<Item = Sample>) -> (Verdict, &'static str) {
         let series = series(samples);
         let elapsed = Duration::from_millis(100) * series.window.all().slots();
-        let judgement =
-            judge(&series, Some(BUDGET), &RULE, Progress { elapsed, overdue: 0, ended: false });
+        let judgement = judge(&series, Some(BUDGET), &RULE, Progress { elapsed, overdue: 0, ended: false });
         (judgement.verdict, judgement.reason().as_str())
     }
 
@@ -286,7 +291,8 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_never_good() {
-        let nothing = judge(&series([]), Some(BUDGET), &RULE, Progress { ended: true, ..Progress::default() });
+        let nothing =
+            judge(&series([]), Some(BUDGET), &RULE, Progress { ended: true, ..Progress::default() });
         assert_eq!(nothing.verdict, Verdict::Inconclusive);
         assert_eq!(after((0..60).map(|_| ok(0.5))), (Verdict::Inconclusive, "too_few_samples"));
         let endless = Progress { elapsed: RULE.most, overdue: 0, ended: false };
@@ -298,6 +304,18 @@ mod tests {
         );
         assert_eq!((close.verdict, close.reason().as_str()), (Verdict::Inconclusive, "borderline"));
         assert!(close.settled);
+    }
+
+    #[test]
+    fn what_has_died_by_the_end_fails_although_it_was_fine_for_long() {
+        let died = || {
+            let good = (0..80).map(|_| ok(0.5));
+            series(good.chain((0..25).map(|_| failed(FailureReason::Closed))))
+        };
+        let at = |ended| Progress { elapsed: Duration::from_secs(10), overdue: 0, ended };
+        assert_eq!(judge(&died(), Some(BUDGET), &RULE, at(false)).verdict, Verdict::Inconclusive);
+        let judgement = judge(&died(), Some(BUDGET), &RULE, at(true));
+        assert_eq!((judgement.verdict, judgement.reason().as_str()), (Verdict::Fail, "closed"));
     }
 
     #[test]

@@ -50,7 +50,10 @@ fn a_peer_twenty_milliseconds_away_fails_because_of_where_it_is() {
     assert_eq!(target["reason"], "placement");
     assert_eq!(target["findings"][1]["reason"], "floor");
     assert_eq!(target["exceeded"], target["samples"]);
-    assert!(run.json()["elapsed_us"].as_f64().unwrap() < 5e6, "without waiting longer than it takes to be sure");
+    assert!(
+        run.json()["elapsed_us"].as_f64().unwrap() < 5e6,
+        "without waiting longer than it takes to be sure"
+    );
     within_half_a_millisecond(&target["rtt_us"], 20_000.0);
 }
 

@@ -98,7 +98,7 @@ fn install(data: &Path, file: &str, contents: &str) {
 }
 
 fn database(url: &str) -> (Option<i32>, Value) {
-    let run = check(&Secret::new(), &["--postgres", url, "--quantile", "0.5", "--time-limit", "1s"]);
+    let run = check(&Secret::new(), &["--postgres", url, "--quick"]);
     (run.code, run.target())
 }
 
@@ -187,15 +187,7 @@ fn a_server_without_tls_is_an_error_where_tls_is_demanded_and_said_where_it_is_p
         assert_eq!((code, target["reason"].as_str()), (Some(1), Some("tls")), "{target:#}");
         assert!(target["detail"].as_str().unwrap().contains("offers no TLS"), "{target:#}");
     }
-    let run = Run::of(&mut probe(&[
-        "check",
-        "--postgres",
-        &with("prefer"),
-        "--quantile",
-        "0.5",
-        "--time-limit",
-        "1s",
-    ]));
+    let run = Run::of(&mut probe(&["check", "--postgres", &with("prefer"), "--quick"]));
     assert_eq!(run.code, Some(0), "{}", run.stdout);
     assert!(run.stdout.contains("not encrypted"), "{}", run.stdout);
 }
@@ -240,7 +232,7 @@ fn https_is_checked_against_the_given_name_and_authority() {
     let ca = authority.path("ca.pem");
     let url = format!("https://{address}/derp/latency-check");
     let ask = |more: &[&str]| {
-        let mut arguments = vec!["--http", url.as_str(), "--quantile", "0.5", "--time-limit", "3s"];
+        let mut arguments = vec!["--http", url.as_str(), "--quick"];
         arguments.extend(more);
         let run = check(&Secret::new(), &arguments);
         (run.code, run.target())
@@ -303,8 +295,7 @@ fn agents_with_certificates_of_their_own_believe_their_authority_and_no_other() 
     let agent = crate::house::Agent::with(command.args(files(&authority, "agent-a.example")));
     let peer = agent.reflector.to_string();
     let ask = |identity: Vec<String>, name: &[&str]| {
-        let mut command =
-            probe(&["check", "-o", "json", "--peer", &peer, "--quantile", "0.5", "--time-limit", "1s"]);
+        let mut command = probe(&["check", "-o", "json", "--peer", &peer, "--quick"]);
         let run = Run::of(command.args(identity).args(name));
         (run.code, run.target())
     };

@@ -45,6 +45,11 @@ pub(crate) fn quiet() -> Quiet {
     Quiet { _alone: alone }
 }
 
+/// For a test that keeps a core busy without running the binary.
+pub(crate) fn busy() -> impl Drop {
+    NOISE.read().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Drop for Quiet {
     fn drop(&mut self) {
         ALONE.set(false);

@@ -136,8 +136,7 @@ fn sample(act: &Act, slot: u64, kind: Kind) -> (Sample, Duration) {
     let slow = dice(slot, 2) < act.slow_per_mille;
     let mut rtt = ms(if slow { act.slow_ms } else { act.rtt_ms });
     rtt += ms(act.jitter_ms).mul_f64(dice(slot, 3) as f64 / 1000.0);
-    let own_wait =
-        if dice(slot, 4) < act.own_wait_per_mille { ms(act.own_wait_ms) } else { Duration::ZERO };
+    let own_wait = if dice(slot, 4) < act.own_wait_per_mille { ms(act.own_wait_ms) } else { Duration::ZERO };
     rtt += own_wait;
     let server = (kind == Kind::Postgres).then(|| ms(act.server_ms));
     let sample = Sample { own_wait, ..Timing { rtt, server, ..Timing::default() }.into() };
@@ -258,6 +257,7 @@ fn play(story: &Story) -> Seen {
 
 #[test]
 fn every_story_ends_as_it_is_told() {
+    let _busy = crate::house::busy();
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios");
     let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
@@ -267,13 +267,17 @@ fn every_story_ends_as_it_is_told() {
         let story: Story = toml::from_str(&std::fs::read_to_string(path).unwrap())
             .unwrap_or_else(|error| panic!("{name}: {error}"));
         let seen = play(&story);
-        let mut fault = |text: String| faults.push(format!("{name} ({}): {text}\n  {:?}", story.about, seen.states));
+        let mut fault =
+            |text: String| faults.push(format!("{name} ({}): {text}\n  {:?}", story.about, seen.states));
         for expected in &story.expect {
             let (state, reason) = seen.at(expected.at);
             if state.as_str() != expected.state {
                 fault(format!("at {:?} it is {} and not {}", expected.at, state.as_str(), expected.state));
             } else if expected.because.is_some() && expected.because.as_deref() != reason {
-                fault(format!("at {:?} it is so because of {reason:?}, not {:?}", expected.at, expected.because));
+                fault(format!(
+                    "at {:?} it is so because of {reason:?}, not {:?}",
+                    expected.at, expected.because
+                ));
             }
         }
         for (at, state, reason) in &seen.states {

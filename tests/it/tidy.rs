@@ -157,7 +157,13 @@ fn the_mind_uses_of_the_hands_only_their_nouns() {
 
 #[test]
 fn the_clock_is_read_where_it_may_be() {
-    let rooms = ["src/agent/measuring/job.rs", "src/agent.rs", "src/check.rs", "src/demo.rs", "probes/src/stopwatch.rs"];
+    let rooms = [
+        "src/agent/measuring/job.rs",
+        "src/agent.rs",
+        "src/check.rs",
+        "src/demo.rs",
+        "probes/src/stopwatch.rs",
+    ];
     for path in ["src", "probes/src"].iter().flat_map(|directory| sources(directory)) {
         let reads = code(&read(&path))
             .any(|line| line.contains("Instant::now()") || line.contains("SystemTime::now()"));

@@ -164,7 +164,8 @@ async fn serve(incoming: Incoming, counters: Arc<Counters>, traffic: Arc<Traffic
 
 /// What it cost this thread to be woken for the request. The runtime calls [`own::note_park`] before each sleep.
 fn wait_us() -> u32 {
-    let known = own::wait_since_park().map(|wait| u32::try_from(wait.as_micros()).unwrap_or(WAIT_UNKNOWN - 1));
+    let known =
+        own::wait_since_park().map(|wait| u32::try_from(wait.as_micros()).unwrap_or(WAIT_UNKNOWN - 1));
     known.unwrap_or(WAIT_UNKNOWN)
 }
 
