@@ -11,7 +11,7 @@
 //! * [`cause`] – why a target is over its budget, with the evidence;
 //! * [`verdict`] – one bounded look: pass, fail or inconclusive;
 //! * [`state`] – the continuous verdict of one link, with hysteresis; [`links`] – all links of an agent;
-//! * [`report`] – all of it as data; the only thing that exporters see.
+//! * [`report`], [`standing`] – all of it as data; the only thing that exporters see.
 //!
 //! **The rule.** The budget asks that a quantile (p95 by default) of the round trip stays below 10 ms. A slot whose
 //! reply takes the budget or longer, or never comes, is an exceedance. Passing, failing, raising and clearing are all
@@ -30,6 +30,7 @@ pub mod report;
 pub mod schedule;
 pub mod sequential;
 pub mod series;
+pub mod standing;
 pub mod state;
 pub mod verdict;
 pub mod window;

@@ -70,20 +70,20 @@ struct Bounds {
 }
 
 #[derive(Serialize)]
-struct Spread {
-    min: Option<f64>,
-    p50: Option<f64>,
-    p95: Option<f64>,
-    p99: Option<f64>,
-    max: Option<f64>,
+pub(super) struct Spread {
+    pub(super) min: Option<f64>,
+    pub(super) p50: Option<f64>,
+    pub(super) p95: Option<f64>,
+    pub(super) p99: Option<f64>,
+    pub(super) max: Option<f64>,
 }
 
 #[derive(Serialize)]
-struct Connect {
-    resolve: f64,
-    tcp: Option<f64>,
-    tls: Option<f64>,
-    auth: Option<f64>,
+pub(super) struct Connect {
+    pub(super) resolve: f64,
+    pub(super) tcp: Option<f64>,
+    pub(super) tls: Option<f64>,
+    pub(super) auth: Option<f64>,
 }
 
 /// One pretty-printed document with a newline at its end.
@@ -142,7 +142,7 @@ fn target(target: &TargetReport) -> Target<'_> {
     }
 }
 
-fn spread(figures: &Figures) -> Spread {
+pub(super) fn spread(figures: &Figures) -> Spread {
     Spread {
         min: figures.min.map(micros),
         p50: figures.p50.map(micros),
@@ -152,7 +152,7 @@ fn spread(figures: &Figures) -> Spread {
     }
 }
 
-fn connect(phases: &Phases) -> Connect {
+pub(super) fn connect(phases: &Phases) -> Connect {
     Connect {
         resolve: micros(phases.resolve),
         tcp: phases.tcp.map(micros),
@@ -161,7 +161,7 @@ fn connect(phases: &Phases) -> Connect {
     }
 }
 
-fn micros(duration: Duration) -> f64 {
+pub(super) fn micros(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e7).round() / 10.0
 }
 

@@ -88,6 +88,11 @@ impl Links {
         &self.own
     }
 
+    /// What all links have in common.
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
     /// Holds all links against other rules from now on.
     pub fn set_rules(&mut self, rules: Rules) {
         self.rules = rules;

@@ -126,7 +126,7 @@ pub struct Figures {
 }
 
 impl Figures {
-    fn of(distribution: &Distribution) -> Self {
+    pub(super) fn of(distribution: &Distribution) -> Self {
         Self {
             min: distribution.min(),
             p50: distribution.quantile(0.5),
@@ -136,7 +136,7 @@ impl Figures {
         }
     }
 
-    fn unless_empty(distribution: &Distribution) -> Option<Self> {
+    pub(super) fn unless_empty(distribution: &Distribution) -> Option<Self> {
         distribution.min().map(|_| Self::of(distribution))
     }
 }

@@ -168,6 +168,11 @@ impl Watch {
         (self.state, self.since)
     }
 
+    /// How long it has been watched.
+    pub fn age(&self, now: Duration) -> Duration {
+        now.saturating_sub(self.born)
+    }
+
     /// What it is held against.
     pub fn terms(&self) -> &Terms {
         &self.terms

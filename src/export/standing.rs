@@ -1,0 +1,148 @@
+//! How an agent's links stand, as JSON (`GET /api/v1/report`), `schema_version` 1. Durations are microseconds with at
+//! most one decimal; `null` is «not known» or «does not apply», never zero.
+
+use serde::Serialize;
+
+use super::json::{Connect, SCHEMA_VERSION, Spread, connect, micros, spread};
+use crate::mesh::cause::Finding;
+use crate::mesh::standing::{LinkStanding, Standing};
+use crate::mesh::state::State;
+use crate::mesh::window::Totals;
+
+/// What the agent knows of its own performance.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct OwnTiming {
+    /// Questions sent since the start.
+    pub sent: u64,
+    /// Those that left more than 5 ms after their instant.
+    pub sent_late: u64,
+    /// Median of the time from a slot's instant to its send, in microseconds. Timers have steps of 1 ms.
+    pub send_late_p50_us: u64,
+    /// Its 99th percentile.
+    pub send_late_p99_us: u64,
+    /// How often the container's CPU limit has throttled this process; `null` where there is no such counter.
+    pub throttled: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    schema_version: u32,
+    version: &'static str,
+    agent: Agent<'a>,
+    state: State,
+    quantile: f64,
+    own_timing: OwnTiming,
+    links: Vec<Link<'a>>,
+}
+
+#[derive(Serialize)]
+struct Agent<'a> {
+    name: &'a str,
+    role: Option<&'static str>,
+    node: Option<&'a str>,
+    zone: Option<&'a str>,
+    region: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Link<'a> {
+    name: &'a str,
+    kind: &'static str,
+    role: Option<&'static str>,
+    budget_us: Option<f64>,
+    interval_us: f64,
+    state: State,
+    state_for_us: f64,
+    findings: &'a [Finding],
+    samples: u32,
+    exceeded: u32,
+    marked_self: u32,
+    spoilt_self: u32,
+    overdue: u32,
+    totals: Totals,
+    rtt_us: Spread,
+    pdv_us: Option<Spread>,
+    network_us: Option<Spread>,
+    execution_us: Option<Spread>,
+    hold_us: Option<Spread>,
+    hour_us: Option<Hour>,
+    floor_us: Option<f64>,
+    route_change: Option<Route>,
+    bare_connect_us: Option<f64>,
+    tcp_terminator_suspected: bool,
+    coder_would_warn: Option<bool>,
+    connect_us: Option<Connect>,
+    encrypted: Option<bool>,
+}
+
+#[derive(Serialize)]
+struct Hour {
+    p50: f64,
+    p95: f64,
+}
+
+#[derive(Serialize)]
+struct Route {
+    ago_us: f64,
+    from_us: f64,
+    to_us: f64,
+}
+
+/// One document with a newline at its end.
+pub fn render(standing: &Standing, own_timing: OwnTiming) -> Result<String, serde_json::Error> {
+    let own = &standing.own;
+    let document = Document {
+        schema_version: SCHEMA_VERSION,
+        version: env!("CARGO_PKG_VERSION"),
+        agent: Agent {
+            name: &own.name,
+            role: own.role.map(crate::mesh::peer::Role::as_str),
+            node: own.node.as_deref(),
+            zone: own.zone.as_deref(),
+            region: own.region.as_deref(),
+        },
+        state: standing.state,
+        quantile: standing.quantile,
+        own_timing,
+        links: standing.links.iter().map(link).collect(),
+    };
+    let mut text = serde_json::to_string_pretty(&document)?;
+    text.push('\n');
+    Ok(text)
+}
+
+fn link(link: &LinkStanding) -> Link<'_> {
+    Link {
+        name: &link.name,
+        kind: link.kind.as_str(),
+        role: link.role.map(crate::mesh::peer::Role::as_str),
+        budget_us: link.limit.map(micros),
+        interval_us: micros(link.interval),
+        state: link.state,
+        state_for_us: micros(link.state_for),
+        findings: &link.findings,
+        samples: link.samples,
+        exceeded: link.exceeded,
+        marked_self: link.marked_self,
+        spoilt_self: link.spoilt_self,
+        overdue: link.overdue,
+        totals: link.totals,
+        rtt_us: spread(&link.rtt),
+        pdv_us: link.pdv.as_ref().map(spread),
+        network_us: link.network.as_ref().map(spread),
+        execution_us: link.execution.as_ref().map(spread),
+        hold_us: link.hold.as_ref().map(spread),
+        hour_us: link.hour.map(|(p50, p95)| Hour { p50: micros(p50), p95: micros(p95) }),
+        floor_us: link.floor.map(micros),
+        route_change: link.route_change.map(|(ago, change)| Route {
+            ago_us: micros(ago),
+            from_us: micros(change.from),
+            to_us: micros(change.to),
+        }),
+        bare_connect_us: link.bare_connect.map(micros),
+        tcp_terminator_suspected: link.tcp_terminator_suspected,
+        coder_would_warn: link.coder_would_warn,
+        connect_us: link.connect.as_ref().map(connect),
+        encrypted: link.encrypted,
+    }
+}
