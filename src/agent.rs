@@ -1,26 +1,62 @@
-//! The heart: an agent that answers echoes until it is told to stop.
+//! The heart: one loop that carries samples to the mind and its findings to the doors, until it is told to stop.
 //!
-//! Today it is a reflector with health endpoints; the continuous mesh grows on the same measuring thread.
+//! Everything that can happen is an [`Event`]; the loop waits for one, handles it and waits again. Nothing in it blocks,
+//! and nothing in it is near a round trip: those are measured on a thread of their own ([`measuring`]).
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
+use probes::Target;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
+use crate::export::standing::OwnTiming;
+use crate::mesh::links::{Links, Rules};
+use crate::mesh::peer::{Link, Own};
+use crate::mesh::schedule::Schedule;
+use crate::mesh::standing::Standing;
 use crate::web;
 
+mod changes;
 pub mod measuring;
+mod own;
+mod roster;
 
 use measuring::{Measuring, MeasuringError};
 
+/// Changes of the configuration file are looked for this often. A ConfigMap's change is a symbolic link's, which no
+/// file watch sees reliably.
+const LOOK_AT_FILE: Duration = Duration::from_secs(5);
+/// Bare connects on suspicion: one a second for ten seconds.
+const CONNECTS_EVERY: Duration = Duration::from_secs(1);
+const CONNECTS_FOR: Duration = Duration::from_secs(10);
+const LOOK_AT_OURSELVES: Duration = Duration::from_secs(60);
+
 /// How an agent is set up.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
+    /// Who we are.
+    pub own: Own,
     /// Identity and reflector address.
     pub measuring: measuring::Settings,
     /// Where HTTP is served.
     pub web: SocketAddr,
+    /// What is measured.
+    pub targets: Vec<(Link, Target)>,
+    /// What it is held against, and how often it is measured.
+    pub rules: Rules,
+}
+
+/// How settings are read anew.
+pub struct Reload {
+    /// The file whose change is a reason to.
+    pub file: Option<PathBuf>,
+    /// Reads everything anew; the error is for people and names key and value.
+    pub load: Box<dyn Fn() -> Result<Settings, String> + Send>,
+    /// Each message is a demand, as by SIGHUP.
+    pub demands: mpsc::Receiver<()>,
 }
 
 /// Why an agent does not start.
@@ -39,25 +75,109 @@ pub enum AgentError {
     },
 }
 
+/// Everything that can happen to an agent.
+enum Event {
+    /// The measuring thread has something to tell.
+    Measured(measuring::Event),
+    /// The mind asked to be woken.
+    Wake,
+    /// Somebody wants to know how the links stand.
+    Asked(oneshot::Sender<(Standing, OwnTiming)>),
+    /// The configuration may be another; why it is looked at.
+    Reload(&'static str),
+    /// Time to look at our own performance.
+    LookAtOurselves,
+    /// The measuring thread is gone.
+    Ended,
+    /// We are told to stop.
+    Stop,
+}
+
+struct Agent {
+    settings: Settings,
+    links: Links,
+    measuring: Measuring,
+    events: mpsc::UnboundedSender<measuring::Event>,
+    own: own::Own,
+    throttled: Option<u64>,
+    start: Instant,
+}
+
 /// Runs until `stop` is done, then drains: not ready any more, goodbye to the peers, sockets closed.
-pub async fn run(settings: Settings, stop: impl Future<Output = ()>) -> Result<(), AgentError> {
+pub async fn run(
+    settings: Settings,
+    mut reload: Reload,
+    stop: impl Future<Output = ()>,
+) -> Result<(), AgentError> {
     let address = settings.web;
     let failed = |source| AgentError::Web { address, source };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let web_address = listener.local_addr().map_err(failed)?;
     let (readiness, ready) = watch::channel(web::Readiness::Starting);
-    let server = tokio::spawn(web::serve(listener, ready));
-    let measuring = Measuring::start(settings.measuring).await?;
-    if let Some(listening) = measuring.listening() {
-        tracing::info!(reflector = %listening, web = %web_address, version = env!("CARGO_PKG_VERSION"), "probe agent is ready");
+    // A handful of questions at a time: who asks more waits.
+    let (asking, mut asked) = mpsc::channel(4);
+    let server = tokio::spawn(web::serve(listener, ready, asking));
+    let measuring = Measuring::start(settings.measuring.clone()).await?;
+    let (events, mut measured) = mpsc::unbounded_channel();
+    let mut agent = Agent {
+        links: Links::new(settings.own.clone(), settings.rules),
+        own: own::Own::new(),
+        throttled: None,
+        start: now(),
+        settings,
+        measuring,
+        events,
+    };
+    agent.begin().await?;
+    if let Some(listening) = agent.measuring.listening() {
+        tracing::info!(
+            name = %agent.settings.own.name,
+            reflector = %listening,
+            web = %web_address,
+            targets = agent.settings.targets.len(),
+            version = env!("CARGO_PKG_VERSION"),
+            "probe agent is ready"
+        );
     }
     readiness.send_replace(web::Readiness::Ready);
 
-    stop.await;
+    let mut stop = std::pin::pin!(stop);
+    let mut file = roster::FileWatch::new(reload.file.take());
+    let mut look_at_file = interval(LOOK_AT_FILE);
+    look_at_file.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut look_at_ourselves = interval(LOOK_AT_OURSELVES);
+    look_at_ourselves.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let wake = agent.next_wake();
+        let event = tokio::select! {
+            () = &mut stop => Event::Stop,
+            event = measured.recv() => event.map_or(Event::Ended, Event::Measured),
+            Some(()) = reload.demands.recv() => Event::Reload("demanded by signal"),
+            _ = look_at_file.tick() => match file.changed() {
+                true => Event::Reload("the file has changed"),
+                false => continue,
+            },
+            Some(question) = asked.recv() => Event::Asked(question),
+            _ = look_at_ourselves.tick() => Event::LookAtOurselves,
+            () = sleep_until(wake) => Event::Wake,
+        };
+        match event {
+            Event::Measured(event) => agent.take(event)?,
+            Event::Wake => agent.tick(),
+            Event::Asked(question) => {
+                // Who asked may have gone away.
+                let _ = question.send((Standing::of(&agent.links, agent.age()), agent.own.timing()));
+            }
+            Event::Reload(why) => agent.reload(&*reload.load, why).await,
+            Event::LookAtOurselves => agent.look_at_ourselves(),
+            Event::Ended => return Err(MeasuringError::Ended.into()),
+            Event::Stop => break,
+        }
+    }
 
     readiness.send_replace(web::Readiness::Draining);
-    let seen = measuring.reflected();
-    measuring.stop().await;
+    let seen = agent.measuring.reflected();
+    agent.measuring.stop().await;
     tracing::info!(
         replied = seen.replied,
         accepted = seen.accepted,
@@ -68,8 +188,84 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()>) -> Result<(
     );
     // The web server answers «draining» for as long as there is something to drain, and no longer.
     drop(readiness);
+    drop(asked);
     if tokio::time::timeout(Duration::from_secs(1), server).await.is_err() {
         tracing::debug!("an HTTP client kept its connection open until the end");
     }
     Ok(())
+}
+
+impl Agent {
+    /// Since the start: the time that the mind is told.
+    fn age(&self) -> Duration {
+        now().duration_since(self.start)
+    }
+
+    /// A little later than asked, so that a timer that fires early does not make the loop spin.
+    fn next_wake(&self) -> Instant {
+        const SLACK: Duration = Duration::from_millis(2);
+        let longest = self.age() + Duration::from_secs(3600);
+        self.start + self.links.next_wake().unwrap_or(longest).max(self.age()) + SLACK
+    }
+
+    fn tick(&mut self) {
+        let age = self.age();
+        for (id, change) in self.links.tick(age) {
+            self.tell(id, &change);
+        }
+    }
+
+    fn take(&mut self, event: measuring::Event) -> Result<(), MeasuringError> {
+        let (age, id) = (self.age(), event.job());
+        // What was still on its way when its link was taken off the list is nobody's.
+        let Some(watch) = self.links.get_mut(id) else { return Ok(()) };
+        let changes = match event {
+            measuring::Event::Opened { sample, .. } => {
+                watch.opened(&sample);
+                Vec::new()
+            }
+            measuring::Event::Sent { slot, late, .. } => {
+                watch.sent(slot, age);
+                self.own.sent(late);
+                Vec::new()
+            }
+            measuring::Event::Slot { slot, sample, .. } => watch.outcome(slot, &sample, age),
+            measuring::Event::Connected { sample, .. } => {
+                watch.connected(&sample, age);
+                Vec::new()
+            }
+            measuring::Event::Done { .. } => Vec::new(),
+        };
+        if watch.wants_connects(age) {
+            self.measuring.connects(id, Schedule::over(CONNECTS_FOR, CONNECTS_EVERY, "suspicion"))?;
+        }
+        for change in changes {
+            self.tell(id, &change);
+        }
+        Ok(())
+    }
+
+    fn tell(&self, id: u32, change: &crate::mesh::state::Change) {
+        if let Some(watch) = self.links.get(id) {
+            changes::log(&self.settings.own.name, &watch.link, change);
+        }
+    }
+
+    fn look_at_ourselves(&mut self) {
+        let before = std::mem::replace(&mut self.throttled, self.own.throttled());
+        if let (Some(before), Some(now)) = (before, self.throttled)
+            && now > before
+        {
+            tracing::warn!(
+                times = now - before,
+                reason = "self",
+                "the CPU limit of this container throttles the probe, which spoils its samples: remove the limit"
+            );
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the schedule clock is read in the agent's rooms only")]
+fn now() -> Instant {
+    Instant::now()
 }

@@ -34,7 +34,7 @@ const LEAST: Duration = Duration::from_secs(12);
 const MOST: Duration = Duration::from_secs(60);
 const THOROUGH: Duration = Duration::from_secs(300);
 const QUICK_LEAST: Duration = Duration::from_secs(2);
-const QUICK_MOST: Duration = Duration::from_secs(6);
+const QUICK_MOST: Duration = Duration::from_secs(10);
 /// Beside slow queries: is the server far, or busy?
 const CONNECT_INTERVAL: Duration = Duration::from_millis(500);
 const CONNECTS_FOR: Duration = Duration::from_secs(10);

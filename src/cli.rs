@@ -31,7 +31,7 @@ pub struct Cli {
 pub enum Command {
     /// Measure once and judge: exit code 0 pass, 1 fail, 2 usage or configuration, 3 inconclusive
     Check(CheckArgs),
-    /// Answer the echoes of other agents until told to stop
+    /// Measure all the time, say when a link's state changes, and answer the echoes of other agents
     Agent(AgentArgs),
     /// Show it all on this machine: three agents and a PostgreSQL, no configuration
     Demo(DemoArgs),
@@ -64,6 +64,34 @@ pub struct IdentityArgs {
     pub insecure_no_auth: bool,
 }
 
+/// What is measured.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Targets")]
+pub struct TargetArgs {
+    /// PostgreSQL to measure, as URL or key=value string. It may hold a password, which is never printed but can be
+    /// seen in the process list: prefer --postgres-url-file or CODER_PG_CONNECTION_URL [env: CODER_PG_CONNECTION_URL]
+    #[arg(long, value_name = "URL")]
+    pub postgres: Vec<String>,
+    /// File that holds such a string
+    #[arg(long, value_name = "FILE", env = "PROBE_POSTGRES_URL_FILE", value_delimiter = ',')]
+    pub postgres_url_file: Vec<PathBuf>,
+    /// Another agent to echo with; port 9862 unless given; role coderd, postgres, proxy or provisioner
+    #[arg(long, value_name = "HOST[:PORT][=ROLE[@BUDGET]]", env = "PROBE_PEER", value_delimiter = ',')]
+    pub peer: Vec<String>,
+    /// TCP port to connect to
+    #[arg(long, value_name = "HOST:PORT[=ROLE[@BUDGET]]", env = "PROBE_TCP", value_delimiter = ',')]
+    pub tcp: Vec<String>,
+    /// Address to GET on a fresh connection, judged from request to first byte
+    #[arg(long, value_name = "URL[=ROLE[@BUDGET]]", env = "PROBE_HTTP")]
+    pub http: Vec<String>,
+    /// Name for the TLS handshake and the certificate of https targets, instead of the URL's host
+    #[arg(long, value_name = "NAME")]
+    pub http_sni: Option<String>,
+    /// Authorities of https targets, PEM, instead of the system's
+    #[arg(long, value_name = "FILE")]
+    pub http_ca: Option<PathBuf>,
+}
+
 /// `probe check`.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "Examples:
@@ -75,34 +103,9 @@ Exit codes: 0 pass · 1 at least one target fails or cannot be reached · 2 usag
 3 inconclusive (no target, too few samples, own noise) · 130/143 stopped by a signal.
 `--fail-on never` turns 1, 2 and 3 into 0.")]
 pub struct CheckArgs {
-    /// PostgreSQL to measure, as URL or key=value string. It may hold a password, which is never printed but can be
-    /// seen in the process list: prefer --postgres-url-file or CODER_PG_CONNECTION_URL [env: CODER_PG_CONNECTION_URL]
-    #[arg(long, value_name = "URL", help_heading = "Targets")]
-    pub postgres: Vec<String>,
-    /// File that holds such a string
-    #[arg(
-        long,
-        value_name = "FILE",
-        env = "PROBE_POSTGRES_URL_FILE",
-        value_delimiter = ',',
-        help_heading = "Targets"
-    )]
-    pub postgres_url_file: Vec<PathBuf>,
-    /// Another agent to echo with; port 9862 unless given; role coderd, postgres, proxy or provisioner
-    #[arg(long, value_name = "HOST[:PORT][=ROLE[@BUDGET]]", help_heading = "Targets")]
-    pub peer: Vec<String>,
-    /// TCP port to connect to, at most twice a second
-    #[arg(long, value_name = "HOST:PORT[=ROLE[@BUDGET]]", help_heading = "Targets")]
-    pub tcp: Vec<String>,
-    /// Address to GET on a fresh connection, at most twice a second; judged from request to first byte
-    #[arg(long, value_name = "URL[=ROLE[@BUDGET]]", help_heading = "Targets")]
-    pub http: Vec<String>,
-    /// Name for the TLS handshake and the certificate of https targets, instead of the URL's host
-    #[arg(long, value_name = "NAME", help_heading = "Targets")]
-    pub http_sni: Option<String>,
-    /// Authorities of https targets, PEM, instead of the system's
-    #[arg(long, value_name = "FILE", help_heading = "Targets")]
-    pub http_ca: Option<PathBuf>,
+    /// Targets.
+    #[command(flatten)]
+    pub targets: TargetArgs,
 
     /// A round trip that takes this long or longer is over the budget [default: 10ms]
     #[arg(long, value_name = "DURATION", value_parser = duration, help_heading = "Judgement")]
@@ -165,12 +168,36 @@ pub enum Output {
 /// `probe agent`.
 #[derive(Debug, Clone, Args)]
 pub struct AgentArgs {
-    /// UDP address of the reflector; `[::]` serves both families
-    #[arg(long, value_name = "IP:PORT", default_value = "[::]:9862", env = "PROBE_LISTEN")]
-    pub listen: SocketAddr,
-    /// TCP address for /healthz and /readyz
-    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:9863", env = "PROBE_WEB")]
-    pub web: SocketAddr,
+    /// TOML file with any of these settings and more: see deploy/probe.toml. Read anew on SIGHUP and when it changes
+    #[arg(long, value_name = "FILE", env = "PROBE_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Name of this agent in the mesh [default: this machine's name]
+    #[arg(long, value_name = "NAME", env = "PROBE_NAME")]
+    pub name: Option<String>,
+    /// What this agent stands beside: coderd, postgres, proxy, provisioner or standby
+    #[arg(long, value_name = "ROLE", env = "PROBE_ROLE")]
+    pub role: Option<String>,
+    /// Machine, for example the Kubernetes node
+    #[arg(long, value_name = "NAME", env = "PROBE_NODE")]
+    pub node: Option<String>,
+    /// Zone of that machine
+    #[arg(long, value_name = "NAME", env = "PROBE_ZONE")]
+    pub zone: Option<String>,
+    /// Region of that zone
+    #[arg(long, value_name = "NAME", env = "PROBE_REGION")]
+    pub region: Option<String>,
+    /// UDP address of the reflector [default: [::]:9862, which serves both families]
+    #[arg(long, value_name = "IP:PORT", env = "PROBE_LISTEN")]
+    pub listen: Option<SocketAddr>,
+    /// TCP address for /healthz, /readyz and /api/v1/report [default: 127.0.0.1:9863]
+    #[arg(long, value_name = "IP:PORT", env = "PROBE_WEB")]
+    pub web: Option<SocketAddr>,
+    /// Form of the log on standard error [default: human]
+    #[arg(long, value_name = "FORM", env = "PROBE_LOG_FORMAT")]
+    pub log_format: Option<Output>,
+    /// Targets.
+    #[command(flatten)]
+    pub targets: TargetArgs,
     /// Identity.
     #[command(flatten)]
     pub identity: IdentityArgs,
@@ -209,7 +236,8 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     if duration.is_zero() { Err("it must be longer than nothing".to_owned()) } else { Ok(duration) }
 }
 
-fn quantile(text: &str) -> Result<f64, String> {
+/// A share between 0.5 and 0.999.
+pub fn quantile(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(share) if (0.5..=0.999).contains(&share) => Ok(share),
         Ok(_) => Err("it must be between 0.5 and 0.999".to_owned()),

@@ -1,22 +1,31 @@
-//! From flags and environment to settings: flags win over environment, and every fault names its key and value.
+//! From flags, environment and a TOML file to settings: flags win over environment, environment over file, file over
+//! defaults; every fault names its key and value.
 
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use probes::http::HttpUrl;
-use probes::postgres::conninfo::Conninfo;
+use probes::Target;
 use probes::secret::MeshSecret;
 use probes::tls::{Identity, PemFiles};
-use probes::{HostPort, Target};
 
 use crate::agent;
 use crate::agent::measuring;
 use crate::check::{self, Depth};
-use crate::cli::{AgentArgs, CheckArgs, IdentityArgs};
-use crate::mesh::budget::{Budgets, Limit};
-use crate::mesh::peer::{Link, Role, RoleError};
+use crate::cli::{AgentArgs, CheckArgs, IdentityArgs, Output};
+use crate::mesh::budget::Budgets;
+use crate::mesh::peer::{Own, Role};
+
+mod file;
+mod targets;
+
+use file::{File, Layers};
 
 /// The port of a reflector that was given without one.
 pub const PEER_PORT: u16 = 9862;
+/// Where a reflector listens unless told otherwise: both families.
+pub const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V6(Ipv6Addr::UNSPECIFIED), PEER_PORT);
+/// Where HTTP is served unless told otherwise: to this machine only.
+pub const WEB: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9863);
 
 /// A fault in what the user gave. No message holds a secret.
 #[derive(Debug, thiserror::Error)]
@@ -56,41 +65,8 @@ fn fault(key: impl Into<String>, cause: impl std::fmt::Display) -> ConfigError {
 
 /// What `probe check` needs to run.
 pub fn check(args: &CheckArgs, env: Environment<'_>) -> Result<check::Settings, ConfigError> {
-    let mut targets = Vec::new();
-    for text in &args.peer {
-        let (text, said) = split_role("--peer", text)?;
-        let address = HostPort::parse(text, Some(PEER_PORT)).map_err(|error| fault("--peer", error))?;
-        targets.push((Target::Peer(address), said));
-    }
-    for conninfo in postgres(args, env)? {
-        targets
-            .push((Target::Postgres(Box::new(conninfo)), Said { role: Some(Role::Postgres), limit: None }));
-    }
-    for text in &args.tcp {
-        let (text, said) = split_role("--tcp", text)?;
-        let address = text.parse::<HostPort>().map_err(|error| fault("--tcp", error))?;
-        targets.push((Target::Tcp(address), said));
-    }
-    for text in &args.http {
-        let (text, said) = split_url_role(text);
-        let url = text.parse::<HttpUrl>().map_err(|error| fault("--http", error))?;
-        targets.push((Target::Http(url), said));
-    }
-    let mut named = Vec::with_capacity(targets.len());
-    for (target, Said { role, limit }) in targets {
-        let link = Link { source: None, target: target.to_string(), kind: target.kind(), role, limit };
-        if named
-            .iter()
-            .any(|(other, _): &(Link, Target)| other.target == link.target && other.kind == link.kind)
-        {
-            return Err(fault(
-                format!("--{}", link.kind.as_str()),
-                format!("'{}' is given twice", link.target),
-            ));
-        }
-        named.push((link, target));
-    }
-    let has_peers = named.iter().any(|(_, target)| matches!(target, Target::Peer(_)));
+    let targets = targets::targets(&args.targets, env)?;
+    let has_peers = targets.iter().any(|(_, target)| matches!(target, Target::Peer(_)));
     let identity = if has_peers { Some(identity(&args.identity, env)?) } else { None };
     let mut budgets = Budgets { quantile: args.quantile, ..Budgets::default() };
     if let Some(limit) = args.budget {
@@ -102,34 +78,67 @@ pub fn check(args: &CheckArgs, env: Environment<'_>) -> Result<check::Settings, 
         (_, _, Some(limit)) => Depth::Limited(limit),
         (false, false, None) => Depth::Usual,
     };
-    let role = match &args.role {
-        Some(role) => Some(role.parse().map_err(|error| fault("--role", error))?),
-        None => None,
-    };
     Ok(check::Settings {
-        targets: named,
-        role,
+        targets,
+        role: role(args.role.as_deref())?,
         budgets,
         depth,
         measuring: measuring::Settings {
             identity,
             listen: None,
-            http_sni: args.http_sni.clone(),
-            http_ca: args.http_ca.clone(),
+            http_sni: args.targets.http_sni.clone(),
+            http_ca: args.targets.http_ca.clone(),
         },
     })
 }
 
-/// What `probe agent` needs to run.
+/// The form of the agent's log. What is wrong with the rest of the configuration is not its business.
+pub fn log_format(args: &AgentArgs, env: Environment<'_>) -> Output {
+    let path = args.config.as_ref();
+    let file = path.and_then(|path| File::parse(&read("--config", path).ok()?).ok()).unwrap_or_default();
+    let filled = Layers { file, env }.fill(args);
+    filled.ok().and_then(|args| args.log_format).or(args.log_format).unwrap_or(Output::Human)
+}
+
+/// What `probe agent` needs to run: flags, then environment, then the file, then the defaults.
 pub fn agent(args: &AgentArgs, env: Environment<'_>) -> Result<agent::Settings, ConfigError> {
+    let file = match &args.config {
+        Some(path) => File::parse(&read("--config", path)?)
+            .map_err(|cause| fault(format!("--config {}", path.display()), cause))?,
+        None => File::default(),
+    };
+    let layers = Layers { file, env };
+    let args = layers.fill(args)?;
+    let own = Own {
+        name: args.name.clone().unwrap_or_else(host_name),
+        role: role(args.role.as_deref())?,
+        node: args.node.clone(),
+        zone: args.zone.clone(),
+        region: args.region.clone(),
+    };
     Ok(agent::Settings {
+        own,
         measuring: measuring::Settings {
             identity: Some(identity(&args.identity, env)?),
-            listen: Some(args.listen),
-            ..measuring::Settings::default()
+            listen: Some(args.listen.unwrap_or(LISTEN)),
+            http_sni: args.targets.http_sni.clone(),
+            http_ca: args.targets.http_ca.clone(),
         },
-        web: args.web,
+        web: args.web.unwrap_or(WEB),
+        targets: targets::targets(&args.targets, env)?,
+        rules: layers.rules()?,
     })
+}
+
+fn role(text: Option<&str>) -> Result<Option<Role>, ConfigError> {
+    text.map(|role| role.parse().map_err(|error| fault("--role", error))).transpose()
+}
+
+/// The name of this machine, which in a pod is the pod's.
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = name.trim();
+    if name.is_empty() { "agent".to_owned() } else { name.to_owned() }
 }
 
 /// Who we are: one way of saying it, never two that might disagree.
@@ -178,67 +187,8 @@ fn identity(args: &IdentityArgs, env: Environment<'_>) -> Result<Identity, Confi
     MeshSecret::parse(&text).map(Identity::Secret).map_err(|error| fault(key, error))
 }
 
-/// Flags and files, or the variable that coderd itself reads when neither is given.
-fn postgres(args: &CheckArgs, env: Environment<'_>) -> Result<Vec<Conninfo>, ConfigError> {
-    let mut texts = Vec::new();
-    for text in &args.postgres {
-        texts.push(("--postgres", text.clone()));
-    }
-    for path in &args.postgres_url_file {
-        texts.push(("--postgres-url-file", read("--postgres-url-file", path)?));
-    }
-    if texts.is_empty()
-        && let Some(text) = env("CODER_PG_CONNECTION_URL").filter(|text| !text.trim().is_empty())
-    {
-        texts.push(("CODER_PG_CONNECTION_URL", text));
-    }
-    texts
-        .into_iter()
-        .map(|(key, text)| Conninfo::parse(&text, env).map_err(|error| fault(key, error)))
-        .collect()
-}
-
 fn read(key: &'static str, path: &Path) -> Result<String, ConfigError> {
     std::fs::read_to_string(path).map_err(|source| ConfigError::File { key, path: path.to_owned(), source })
-}
-
-/// What was said of one target.
-#[derive(Debug, Clone, Copy, Default)]
-struct Said {
-    role: Option<Role>,
-    limit: Option<Limit>,
-}
-
-/// `HOST:PORT=role@budget`: no host has an equals sign, so what follows one must be a role.
-fn split_role<'a>(key: &str, text: &'a str) -> Result<(&'a str, Said), ConfigError> {
-    match text.rsplit_once('=') {
-        None => Ok((text, Said::default())),
-        Some((address, said)) => Ok((address, parse_said(said).map_err(|error| fault(key, error))?)),
-    }
-}
-
-/// A URL may well have an equals sign of its own, so only a role behind a URL without a query is one.
-fn split_url_role(text: &str) -> (&str, Said) {
-    match text.rsplit_once('=') {
-        Some((url, said)) if !url.contains('?') => match parse_said(said) {
-            Ok(said) => (url, said),
-            Err(_) => (text, Said::default()),
-        },
-        _ => (text, Said::default()),
-    }
-}
-
-fn parse_said(text: &str) -> Result<Said, String> {
-    let (role, limit) = match text.split_once('@') {
-        Some((role, limit)) => (role, Some(parse_limit(limit)?)),
-        None => (text, None),
-    };
-    Ok(Said { role: Some(role.parse().map_err(|error: RoleError| error.to_string())?), limit })
-}
-
-/// A duration, or `none` for information only.
-fn parse_limit(text: &str) -> Result<Limit, String> {
-    if text == "none" { Ok(None) } else { crate::cli::duration(text).map(Some) }
 }
 
 #[cfg(test)]

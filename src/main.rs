@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Parser;
 use probe::check::Progress;
-use probe::cli::{self, CheckArgs, Cli, Command, DemoArgs, FailOn, Output, SecretCommand};
+use probe::cli::{self, AgentArgs, CheckArgs, Cli, Command, DemoArgs, FailOn, Output, SecretCommand};
 use probe::config::{self, ConfigError};
 use probe::export::text::Colour;
 use probe::export::{json, text};
@@ -45,7 +45,9 @@ fn run(cli: Cli) -> u8 {
             Command::Demo(args) => until_signal(run_demo(args)).await,
             Command::Agent(args) => {
                 let settings = config::agent(&args, &env)?;
-                agent::run(settings, stop_signal()).await.context("the agent cannot run")?;
+                let reload = reload(args)?;
+                let ran = agent::run(settings, reload, stop_signal()).await;
+                ran.map_err(as_agent_configuration)?;
                 Ok(0)
             }
             Command::Secret(args) => match args.command {
@@ -111,6 +113,28 @@ async fn until_signal(work: impl Future<Output = anyhow::Result<u8>>) -> anyhow:
     }
 }
 
+/// How the agent reads its settings anew, on SIGHUP or when its file changes.
+fn reload(args: AgentArgs) -> anyhow::Result<agent::Reload> {
+    let (demand, demands) = tokio::sync::mpsc::channel(1);
+    let mut hangups = signal(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        while hangups.recv().await.is_some() {
+            // One that waits already stands for this one too.
+            let _ = demand.try_send(());
+        }
+    });
+    let file = args.config.clone();
+    let load = Box::new(move || config::agent(&args, &env).map_err(|error| error.to_string()));
+    Ok(agent::Reload { file, load, demands })
+}
+
+fn as_agent_configuration(error: agent::AgentError) -> anyhow::Error {
+    match error {
+        agent::AgentError::Measuring(error) => as_configuration(error).context("the agent cannot run"),
+        error @ agent::AgentError::Web { .. } => anyhow::Error::new(error).context("the agent cannot run"),
+    }
+}
+
 async fn stop_signal() {
     let both = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
     let (Ok(mut interrupt), Ok(mut terminate)) = both else {
@@ -152,11 +176,16 @@ fn log_to_stderr(command: &Command) {
         _ => "warn,quinn=error,quinn_proto=error",
     };
     let filter = env("PROBE_LOG").unwrap_or_else(|| default.to_owned());
-    tracing_subscriber::fmt()
+    let lines = tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::new(filter))
         .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        .init();
+        .with_ansi(io::stderr().is_terminal());
+    match command {
+        Command::Agent(args) if config::log_format(args, &env) == Output::Json => {
+            lines.json().flatten_event(true).init();
+        }
+        _ => lines.init(),
+    }
 }
 
 /// One line on a terminal that is rewritten as slots come in; silent elsewhere.

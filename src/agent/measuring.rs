@@ -28,7 +28,7 @@ pub use job::DEADLINE;
 const GOODBYE_PATIENCE: Duration = Duration::from_millis(500);
 
 /// What the measuring thread needs besides its jobs.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone, PartialEq)]
 pub struct Settings {
     /// Who we are in the mesh; needed to listen and to measure peers.
     pub identity: Option<Identity>,

@@ -1,0 +1,138 @@
+//! Which targets there are, from the start and after a reload: all or nothing.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use probes::Target;
+
+use super::measuring::{Job, MeasuringError};
+use super::{Agent, Settings};
+use crate::mesh::links::{Intervals, RosterChange};
+use crate::mesh::peer::Link;
+use crate::mesh::schedule::{Schedule, stretch};
+
+/// The contents of a file, and whether they are other ones than last time.
+pub(super) struct FileWatch {
+    path: Option<PathBuf>,
+    last: Option<Vec<u8>>,
+}
+
+impl FileWatch {
+    pub(super) fn new(path: Option<PathBuf>) -> Self {
+        let mut watch = Self { path, last: None };
+        watch.changed();
+        watch
+    }
+
+    /// A few kilobytes in the page cache: reading them every 5 s blocks nobody. A file that is missing for a moment, as
+    /// while it is replaced, has not changed.
+    pub(super) fn changed(&mut self) -> bool {
+        let Some(contents) = self.path.as_ref().and_then(|path| std::fs::read(path).ok()) else {
+            return false;
+        };
+        let changed = self.last.as_ref() != Some(&contents);
+        self.last = Some(contents);
+        changed
+    }
+}
+
+impl Agent {
+    /// Begins to measure what the settings name.
+    pub(super) async fn begin(&mut self) -> Result<(), MeasuringError> {
+        let links: Vec<Link> = self.settings.targets.iter().map(|(link, _)| link.clone()).collect();
+        let added = self.links.handle_roster(&links, Duration::ZERO);
+        let jobs = added.iter().filter_map(|change| self.job(&self.settings, change)).collect();
+        self.measuring.begin(jobs, self.events.clone()).await
+    }
+
+    fn job(&self, settings: &Settings, change: &RosterChange) -> Option<Job> {
+        match change {
+            RosterChange::Added(id, place) => {
+                let (link, target) = settings.targets.get(*place)?;
+                Some(job(*id, link, target, settings))
+            }
+            RosterChange::Removed(_) => None,
+        }
+    }
+
+    /// Reads the settings anew and takes them over, or says why not and stays as it is.
+    pub(super) async fn reload(&mut self, load: &(dyn Fn() -> Result<Settings, String> + Send), why: &str) {
+        match load() {
+            Err(error) => tracing::error!(%error, why, "the new configuration is not taken over"),
+            Ok(settings) if settings == self.settings => {
+                tracing::info!(why, "the configuration is unchanged");
+            }
+            Ok(settings) => match self.take_over(settings).await {
+                Ok(changed) => tracing::info!(why, changed, "the new configuration is in force"),
+                Err(error) => tracing::error!(%error, why, "the new configuration is not taken over"),
+            },
+        }
+    }
+
+    async fn take_over(&mut self, settings: Settings) -> Result<String, String> {
+        let fixed = [
+            ("name, role, node, zone or region", settings.own == self.settings.own),
+            ("listen, identity or http options", settings.measuring == self.settings.measuring),
+            ("web", settings.web == self.settings.web),
+        ];
+        if let Some((what, _)) = fixed.iter().find(|(_, same)| !same) {
+            return Err(format!("{what} cannot change while the agent runs: restart it"));
+        }
+        let mut links = self.links.clone();
+        links.set_rules(settings.rules);
+        let wanted: Vec<Link> = settings.targets.iter().map(|(link, _)| link.clone()).collect();
+        let mut changes = links.handle_roster(&wanted, self.age());
+        let (added, removed) = (
+            changes.iter().filter(|change| matches!(change, RosterChange::Added(..))).count(),
+            changes.iter().filter(|change| matches!(change, RosterChange::Removed(_))).count(),
+        );
+        // Another rhythm or another password is another job on the same link.
+        let rhythm_differs = settings.rules.intervals != self.settings.rules.intervals
+            || (stretch_of(&settings) - stretch_of(&self.settings)).abs() > f64::EPSILON;
+        for (place, (link, target)) in settings.targets.iter().enumerate() {
+            let before = self
+                .settings
+                .targets
+                .iter()
+                .find(|(old, _)| old.target == link.target && old.kind == link.kind);
+            let Some((_, old_target)) = before else { continue };
+            if rhythm_differs || old_target != target {
+                let id = links.all().find(|(_, w)| w.link.target == link.target && w.link.kind == link.kind);
+                changes.extend(id.map(|(id, _)| RosterChange::Added(id, place)));
+            }
+        }
+        let jobs: Vec<_> = changes.iter().filter_map(|change| self.job(&settings, change)).collect();
+        // The new ones first: only they can fail. A job of the same id is replaced.
+        self.measuring.begin(jobs, self.events.clone()).await.map_err(|error| error.to_string())?;
+        for change in &changes {
+            if let RosterChange::Removed(id) = change {
+                self.measuring.end(*id).map_err(|error| error.to_string())?;
+            }
+        }
+        let mut changed = vec![format!("{added} targets added, {removed} removed")];
+        if settings.rules != self.settings.rules {
+            changed.push("budgets, intervals or graces are others".to_owned());
+        }
+        (self.links, self.settings) = (links, settings);
+        Ok(changed.join("; "))
+    }
+}
+
+fn stretch_of(settings: &Settings) -> f64 {
+    stretch(settings.targets.iter().map(|(link, _)| settings.rules.intervals.of(link.kind)))
+}
+
+fn job(id: u32, link: &Link, target: &Target, settings: &Settings) -> Job {
+    let stretch = stretch_of(settings);
+    let name = format!("{} {}", settings.own.name, link.target);
+    let Intervals { postgres_connect, .. } = settings.rules.intervals;
+    let connects = (matches!(target, Target::Postgres(_)) && !postgres_connect.is_zero())
+        .then(|| Schedule::endless(postgres_connect, &name));
+    Job {
+        id,
+        target: target.clone(),
+        schedule: Schedule::endless(settings.rules.intervals.of(link.kind).mul_f64(stretch), &name),
+        connects,
+        persistent: true,
+    }
+}

@@ -1,0 +1,326 @@
+//! The agent's TOML file, and how it lies between the environment and the defaults.
+//!
+//! The file is read into a flat table of known keys: what is not known is an error with a suggestion. A key without a
+//! flag can be set by the environment as well: `budgets.proxy` is `PROBE_BUDGETS__PROXY`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use clap::ValueEnum;
+
+use super::targets::parse_limit;
+use super::{ConfigError, Environment, fault};
+use crate::cli::{self, AgentArgs, Output};
+use crate::mesh::budget::{Budgets, Limit};
+use crate::mesh::links::{Intervals, Rules};
+use crate::mesh::state::Graces;
+
+/// Every key there is.
+pub(super) const KEYS: [&str; 35] = [
+    "name",
+    "role",
+    "node",
+    "zone",
+    "region",
+    "listen",
+    "web",
+    "identity.mesh_secret_file",
+    "identity.tls_cert",
+    "identity.tls_key",
+    "identity.tls_ca",
+    "identity.tls_server_name",
+    "targets.postgres_url_file",
+    "targets.postgres",
+    "targets.peer",
+    "targets.tcp",
+    "targets.http",
+    "targets.http_sni",
+    "targets.http_ca",
+    "budgets.quantile",
+    "budgets.coderd_coderd",
+    "budgets.coderd_postgres",
+    "budgets.postgres_postgres",
+    "budgets.proxy",
+    "budgets.provisioner",
+    "budgets.other",
+    "intervals.peer",
+    "intervals.postgres",
+    "intervals.postgres_connect",
+    "intervals.tcp",
+    "intervals.http",
+    "graces.start",
+    "graces.rollout",
+    "insecure_no_auth",
+    "log_format",
+];
+
+/// The file's keys with their values.
+#[derive(Debug, Default)]
+pub(super) struct File(BTreeMap<&'static str, toml::Value>);
+
+impl File {
+    /// Reads a file's text; the error names the line or the key.
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        let table: toml::Table = text.parse().map_err(|error: toml::de::Error| error.to_string())?;
+        let mut keys = BTreeMap::new();
+        flatten("", table, &mut keys)?;
+        Ok(Self(keys))
+    }
+}
+
+fn flatten(
+    prefix: &str,
+    table: toml::Table,
+    keys: &mut BTreeMap<&'static str, toml::Value>,
+) -> Result<(), String> {
+    for (name, value) in table {
+        let key = format!("{prefix}{name}");
+        match (KEYS.iter().find(|known| **known == key), value) {
+            (Some(known), value) => drop(keys.insert(known, value)),
+            (None, toml::Value::Table(inner))
+                if KEYS.iter().any(|known| known.starts_with(&format!("{key}."))) =>
+            {
+                flatten(&format!("{key}."), inner, keys)?;
+            }
+            (None, _) => return Err(unknown(&key)),
+        }
+    }
+    Ok(())
+}
+
+fn unknown(key: &str) -> String {
+    let last = |key: &str| key.rsplit('.').next().unwrap_or_default().to_owned();
+    // A good key in the wrong table is as near as a misspelt one in the right one.
+    let distance = |known: &str| {
+        strsim::damerau_levenshtein(known, key).min(1 + strsim::damerau_levenshtein(&last(known), &last(key)))
+    };
+    match KEYS.iter().map(|known| (distance(known), known)).min() {
+        Some((distance, known)) if distance <= 3 => format!("unknown key '{key}'; did you mean '{known}'?"),
+        _ => format!("unknown key '{key}'; deploy/probe.toml shows all keys"),
+    }
+}
+
+/// Environment over file.
+pub(super) struct Layers<'a> {
+    pub(super) file: File,
+    pub(super) env: Environment<'a>,
+}
+
+impl Layers<'_> {
+    /// The text of a key with the name of where it comes from.
+    fn text(&self, key: &str) -> Result<Option<(String, String)>, ConfigError> {
+        let variable = variable(key);
+        if let Some(text) = (self.env)(&variable).filter(|text| !text.is_empty()) {
+            return Ok(Some((variable, text)));
+        }
+        let Some(value) = self.file.0.get(key) else { return Ok(None) };
+        let text = match value {
+            toml::Value::String(text) => text.clone(),
+            toml::Value::Float(number) => number.to_string(),
+            toml::Value::Integer(number) => number.to_string(),
+            toml::Value::Boolean(truth) => truth.to_string(),
+            other => {
+                let given = other.type_str();
+                return Err(fault(key, format!("a {given} was given, where a text or a number is wanted")));
+            }
+        };
+        Ok(Some((key.to_owned(), text)))
+    }
+
+    fn list(&self, key: &str) -> Result<Vec<String>, ConfigError> {
+        match self.file.0.get(key) {
+            Some(toml::Value::Array(values)) => values
+                .iter()
+                .map(|value| {
+                    let wrong =
+                        || fault(key, format!("a {} was given in the list of texts", value.type_str()));
+                    value.as_str().map(str::to_owned).ok_or_else(wrong)
+                })
+                .collect(),
+            _ => Ok(self.text(key)?.into_iter().map(|(_, text)| text).collect()),
+        }
+    }
+
+    fn parse<T>(
+        &self,
+        key: &str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<Option<T>, ConfigError> {
+        let Some((origin, text)) = self.text(key)? else { return Ok(None) };
+        parse(&text).map(Some).map_err(|cause| fault(origin, format!("'{text}': {cause}")))
+    }
+
+    /// The arguments, with what they leave open taken from here.
+    pub(super) fn fill(&self, args: &AgentArgs) -> Result<AgentArgs, ConfigError> {
+        let mut args = args.clone();
+        let text = |key| self.parse(key, |text| Ok(text.to_owned()));
+        let path = |key| self.parse(key, |text| Ok(text.into()));
+        let address = |key| {
+            self.parse(key, |text| {
+                text.parse().map_err(|_| "it is not IP:PORT, like 127.0.0.1:9863".to_owned())
+            })
+        };
+        fill(&mut args.name, || text("name"))?;
+        fill(&mut args.role, || text("role"))?;
+        fill(&mut args.node, || text("node"))?;
+        fill(&mut args.zone, || text("zone"))?;
+        fill(&mut args.region, || text("region"))?;
+        fill(&mut args.listen, || address("listen"))?;
+        fill(&mut args.web, || address("web"))?;
+        fill(&mut args.log_format, || self.parse("log_format", |text| Output::from_str(text, false)))?;
+        let identity = &mut args.identity;
+        fill(&mut identity.mesh_secret_file, || path("identity.mesh_secret_file"))?;
+        fill(&mut identity.tls_cert, || path("identity.tls_cert"))?;
+        fill(&mut identity.tls_key, || path("identity.tls_key"))?;
+        fill(&mut identity.tls_ca, || path("identity.tls_ca"))?;
+        fill(&mut identity.tls_server_name, || text("identity.tls_server_name"))?;
+        identity.insecure_no_auth |= self
+            .parse("insecure_no_auth", |text| text.parse().map_err(|_| "true or false".to_owned()))?
+            .unwrap_or(false);
+        let targets = &mut args.targets;
+        fill(&mut targets.http_sni, || text("targets.http_sni"))?;
+        fill(&mut targets.http_ca, || path("targets.http_ca"))?;
+        for (list, key) in [
+            (&mut targets.postgres, "targets.postgres"),
+            (&mut targets.peer, "targets.peer"),
+            (&mut targets.tcp, "targets.tcp"),
+            (&mut targets.http, "targets.http"),
+        ] {
+            if list.is_empty() {
+                *list = self.list(key)?;
+            }
+        }
+        if targets.postgres_url_file.is_empty() {
+            targets.postgres_url_file =
+                self.list("targets.postgres_url_file")?.into_iter().map(Into::into).collect();
+        }
+        Ok(args)
+    }
+
+    /// Budgets, intervals and graces.
+    pub(super) fn rules(&self) -> Result<Rules, ConfigError> {
+        let Rules { mut budgets, mut intervals, mut graces } = Rules::default();
+        set(&mut budgets.quantile, self.parse("budgets.quantile", cli::quantile)?);
+        let Budgets {
+            quantile: _,
+            coderd_coderd,
+            coderd_postgres,
+            postgres_postgres,
+            proxy,
+            provisioner,
+            other,
+        } = &mut budgets;
+        for (limit, key) in [
+            (coderd_coderd, "budgets.coderd_coderd"),
+            (coderd_postgres, "budgets.coderd_postgres"),
+            (postgres_postgres, "budgets.postgres_postgres"),
+            (proxy, "budgets.proxy"),
+            (provisioner, "budgets.provisioner"),
+            (other, "budgets.other"),
+        ] {
+            set::<Limit>(limit, self.parse(key, parse_limit)?);
+        }
+        let Intervals { peer, postgres, postgres_connect, tcp, http } = &mut intervals;
+        for (interval, key) in [
+            (peer, "intervals.peer"),
+            (postgres, "intervals.postgres"),
+            (tcp, "intervals.tcp"),
+            (http, "intervals.http"),
+        ] {
+            set(interval, self.parse(key, at_least_50_ms)?);
+        }
+        let never = |text: &str| if text == "never" { Ok(Duration::ZERO) } else { at_least_50_ms(text) };
+        set(postgres_connect, self.parse("intervals.postgres_connect", never)?);
+        let Graces { start, rollout } = &mut graces;
+        set(start, self.parse("graces.start", cli::duration)?);
+        set(rollout, self.parse("graces.rollout", cli::duration)?);
+        Ok(Rules { budgets, graces, intervals })
+    }
+}
+
+/// `budgets.proxy` → `PROBE_BUDGETS__PROXY`.
+fn variable(key: &str) -> String {
+    format!("PROBE_{}", key.replace('.', "__").to_uppercase())
+}
+
+fn fill<T>(
+    slot: &mut Option<T>,
+    otherwise: impl FnOnce() -> Result<Option<T>, ConfigError>,
+) -> Result<(), ConfigError> {
+    if slot.is_none() {
+        *slot = otherwise()?;
+    }
+    Ok(())
+}
+
+fn set<T>(slot: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *slot = value;
+    }
+}
+
+fn at_least_50_ms(text: &str) -> Result<Duration, String> {
+    match cli::duration(text)? {
+        interval if interval < Duration::from_millis(50) => {
+            Err("no target is asked more than 20 times a second: 50ms or longer".to_owned())
+        }
+        interval => Ok(interval),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SAMPLE: &str = include_str!("../../deploy/probe.toml");
+
+    fn rules(text: &str, env: Environment<'_>) -> Result<Rules, String> {
+        let file = File::parse(text)?;
+        Layers { file, env }.rules().map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_sample_file_equals_the_defaults_and_shows_every_key() {
+        assert_eq!(rules(SAMPLE, &|_| None), Ok(Rules::default()));
+        // Keys without a default stand there as comments; without the comment sign they must be known as well.
+        let all: String = SAMPLE
+            .lines()
+            .map(|line| line.strip_prefix("#: ").unwrap_or(line))
+            .collect::<Vec<_>>()
+            .join("\n");
+        let file = File::parse(&all).unwrap();
+        let missing: Vec<_> = KEYS.iter().filter(|key| !file.0.contains_key(**key)).collect();
+        assert!(missing.is_empty(), "{missing:?}");
+    }
+
+    #[test]
+    fn environment_goes_before_the_file_and_the_file_before_the_defaults() {
+        let text =
+            "[budgets]\nproxy = \"80ms\"\ncoderd_coderd = \"5ms\"\n[intervals]\npostgres_connect = \"never\"";
+        let env = |name: &str| (name == "PROBE_BUDGETS__CODERD_CODERD").then(|| "7ms".to_owned());
+        let rules = rules(text, &env).unwrap();
+        assert_eq!(rules.budgets.coderd_coderd, Some(Duration::from_millis(7)));
+        assert_eq!(rules.budgets.proxy, Some(Duration::from_millis(80)));
+        assert_eq!(rules.budgets.provisioner, None);
+        assert_eq!(rules.intervals.postgres_connect, Duration::ZERO);
+        assert_eq!(rules.intervals.peer, Duration::from_secs(1));
+    }
+
+    #[test]
+    fn a_fault_names_its_key_and_what_to_do() {
+        for (text, part) in [
+            ("nmae = \"a\"", "did you mean 'name'?"),
+            ("[budgets]\nprox = \"1ms\"", "did you mean 'budgets.proxy'?"),
+            ("[intervals]\nproxy = \"1ms\"", "did you mean"),
+            ("[nonsense]\nx = 1", "unknown key 'nonsense'"),
+            ("[budgets]\nproxy = 10", "budgets.proxy: '10'"),
+            ("[budgets]\nproxy = []", "budgets.proxy: a array"),
+            ("[budgets]\nquantile = 95", "between 0.5 and 0.999"),
+            ("[intervals]\npeer = \"1ms\"", "50ms or longer"),
+            ("name = ", "line 1"),
+        ] {
+            let error = rules(text, &|_| None).unwrap_err();
+            assert!(error.contains(part), "{text}: {error}");
+        }
+    }
+}
