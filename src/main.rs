@@ -182,7 +182,8 @@ fn log_to_stderr(command: &Command) {
         .with_ansi(io::stderr().is_terminal());
     match command {
         Command::Agent(args) if config::log_format(args, &env) == Output::Json => {
-            lines.json().flatten_event(true).init();
+            // Without the module's path, whose key would be that of the target which a line is about.
+            lines.json().flatten_event(true).with_target(false).init();
         }
         _ => lines.init(),
     }

@@ -1,26 +1,17 @@
 //! `probe agent`: it says where it is, answers health, drops garbage, gives nothing to strangers, and leaves in order.
 
-use std::io::{Read, Write};
-use std::net::{TcpStream, UdpSocket};
+use std::net::UdpSocket;
 use std::time::Duration;
 
 use crate::house::{Agent, Run, Secret, check, check_until_told, probe};
 use crate::relay::Relay;
 
-fn get(agent: &Agent, path: &str) -> String {
-    let mut stream = TcpStream::connect(agent.web).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: probe\r\nConnection: close\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer
-}
-
 #[test]
 fn it_answers_health_and_readiness_and_exits_0_on_sigterm() {
     let agent = Agent::start(&Secret::new());
-    assert!(get(&agent, "/healthz").starts_with("HTTP/1.1 200 "));
-    assert!(get(&agent, "/readyz").starts_with("HTTP/1.1 200 "));
-    assert!(get(&agent, "/probe?target=db:5432").starts_with("HTTP/1.1 404 "));
+    assert!(agent.get("/healthz").starts_with("HTTP/1.1 200 "));
+    assert!(agent.get("/readyz").starts_with("HTTP/1.1 200 "));
+    assert!(agent.get("/probe?target=db:5432").starts_with("HTTP/1.1 404 "));
     agent.signal("TERM");
     let (code, said) = agent.wait();
     assert_eq!(code, Some(0));

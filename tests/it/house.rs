@@ -1,8 +1,8 @@
 //! What the tests live in: the binary under test, agents in processes of their own, a PostgreSQL for all.
 
 use std::cell::Cell;
-use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc;
@@ -156,6 +156,9 @@ impl Agent {
             }
         };
         let address = |name: &str| {
+            if let Ok(line) = serde_json::from_str::<Value>(&ready) {
+                return line[name.trim_end_matches('=')].as_str().unwrap().parse().unwrap();
+            }
             let (_, rest) = ready.split_once(name).unwrap_or_else(|| panic!("{name} in {ready}"));
             rest.split_whitespace().next().unwrap().parse().unwrap()
         };
@@ -165,6 +168,27 @@ impl Agent {
 
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// What it has said since this was asked last.
+    pub(crate) fn said(&self) -> Vec<String> {
+        self.lines.try_iter().collect()
+    }
+
+    /// The body of this path.
+    pub(crate) fn get(&self, path: &str) -> String {
+        let mut stream = TcpStream::connect(self.web).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: probe\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    /// How its links stand.
+    pub(crate) fn report(&self) -> Value {
+        let answer = self.get("/api/v1/report");
+        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+        serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {answer}"))
     }
 
     /// Sends this signal to this very process.

@@ -23,3 +23,5 @@ mod relay;
 mod scenarios;
 #[cfg(test)]
 mod tidy;
+#[cfg(test)]
+mod watch;

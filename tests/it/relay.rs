@@ -42,6 +42,12 @@ impl Relay {
         self.settings.lost_there.store(1000, Ordering::Relaxed);
     }
 
+    /// Holds what comes from now on for another time; what is under way keeps its own.
+    pub(crate) fn set_round_trip(&self, round_trip: Duration) {
+        let one_way = u64::try_from(round_trip.as_nanos()).unwrap() / 2;
+        self.settings.one_way_ns.store(one_way, Ordering::Relaxed);
+    }
+
     fn settings(round_trip: Duration, lost_there: u64) -> Arc<Settings> {
         let waited =
             round_trip.saturating_sub(if round_trip.is_zero() { Duration::ZERO } else { own_cost() });
