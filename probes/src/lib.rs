@@ -9,6 +9,7 @@
 //! | [`kit`] | one probe per target, chosen by the target's kind, with its connection kept warm |
 //! | [`quic`] | echo datagrams between agents: sender, reflector, packet |
 //! | [`postgres`] | libpq connection strings, connect phases, the timed query |
+//! | [`tcp_info`] | the kernel's view of a connection |
 //! | [`tcp`], [`http`] | connect time; phases of a GET |
 //! | [`secret`], [`tls`] | who belongs to the mesh; which certificates are believed |
 //! | [`own`] | what we ourselves did to a sample: run-queue wait, a ticker |
@@ -28,6 +29,7 @@ pub mod secret;
 pub mod stopwatch;
 pub mod target;
 pub mod tcp;
+pub mod tcp_info;
 pub mod tls;
 mod warm;
 

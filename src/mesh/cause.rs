@@ -143,6 +143,12 @@ fn first(series: &Series, view: &View<'_>, budget: Duration, now: Duration) -> F
     if silent >= exceeded.saturating_sub(silent) {
         return silence(view, silent);
     }
+    let resent = view.slow_and_resent();
+    // Only what we sent can be seen; as much gets lost on the way back, and each delays the questions behind it.
+    if resent >= 2 && resent * 8 >= exceeded {
+        let text = format!("in {resent} of {exceeded} slow round trips TCP had to send something again");
+        return Finding::new(Reason::Loss, text);
+    }
     let rtt = view.rtt();
     let median = rtt.quantile(0.5).unwrap_or_default();
     let (network, server) = (view.slow_network(budget), view.slow_server(budget));
@@ -268,6 +274,13 @@ mod tests {
             reasons((0..100).map(|i| if i > 60 { lost(FailureReason::Closed) } else { reply(0.5) }), &[]),
             ["closed"]
         );
+    }
+
+    #[test]
+    fn what_tcp_had_to_send_again_is_loss_although_it_arrived() {
+        let resent = |rtt| Timing { rtt: duration(rtt), retransmits: Some(1), ..Timing::default() }.into();
+        let lossy = (0..100).map(|i| if i % 8 == 0 { resent(210.0) } else { reply(2.0) });
+        assert_eq!(reasons(lossy, &[]), ["loss"]);
     }
 
     #[test]

@@ -49,6 +49,7 @@ pub struct Record {
     what: What,
     part: Part,
     mark: Mark,
+    resent: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,9 +86,11 @@ enum Mark {
 impl Record {
     pub(super) fn of(sample: &Sample, budget: Duration) -> Self {
         let (mut rtt, mut part_length, mut part) = (Duration::ZERO, None, Part::None);
+        let mut resent = false;
         let what = match &sample.outcome {
             Outcome::Ok(timing) => {
                 rtt = timing.rtt;
+                resent = timing.retransmits.is_some_and(|count| count > 0);
                 (part, part_length) = match (timing.server, timing.hold, timing.phases) {
                     (Some(server), ..) => (Part::Server, Some(server)),
                     (None, Some(hold), _) => (Part::Hold, Some(hold)),
@@ -109,6 +112,7 @@ impl Record {
             what,
             part,
             mark: Mark::Own,
+            resent,
         };
         // The rule is about each end, and only their sum is kept.
         let disturbed = sample.own_wait.max(sample.peer_wait) > WAIT_AT_MOST;
@@ -180,6 +184,11 @@ impl Record {
     /// Whether it was never sent.
     pub fn skipped(&self) -> bool {
         self.what == What::Skipped
+    }
+
+    /// Whether TCP had to send something again meanwhile.
+    pub fn resent(&self) -> bool {
+        self.resent
     }
 
     /// The round trip, if a reply came.

@@ -78,6 +78,8 @@ pub struct TargetReport {
     pub lost_by_direction: (u32, u32),
     /// Replies that came after their deadline.
     pub late: u64,
+    /// PostgreSQL: TCP segments sent again.
+    pub retransmits: u64,
     /// Slots by outcome.
     pub outcomes: Counts,
     /// How long it was measured.
@@ -186,6 +188,7 @@ fn target(look: &Look, rule: &Rule) -> TargetReport {
         lost: view.without_reply(),
         lost_by_direction: view.lost_by_direction(),
         late: window.totals().late,
+        retransmits: window.totals().retransmits,
         outcomes: view.counts(),
         measured: progress.elapsed,
         blind_beyond: rule.blind_beyond(progress.elapsed),

@@ -248,6 +248,11 @@ impl<'a> View<'a> {
         self.how_many(|record| record.exceeds() && record.rtt().is_some())
     }
 
+    /// Those of them during which TCP had to send something again.
+    pub fn slow_and_resent(&self) -> u32 {
+        self.how_many(|record| record.exceeds() && record.resent())
+    }
+
     /// Slots that our own noise made useless: not sent, or over the budget by who knows whose fault.
     pub fn spoilt(&self) -> u32 {
         self.how_many(|record| record.spoilt() || record.skipped())

@@ -4,6 +4,7 @@
 //! the kernel's view of the socket stays reachable.
 
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -208,8 +209,10 @@ impl Dial {
             HostName::Tcp(name) => {
                 let (stream, phases) = tcp(name, host).await?;
                 let remote = stream.peer_addr().ok();
+                // The driver takes the stream; its socket stays reachable for the kernel's view.
+                let socket = stream.as_fd().try_clone_to_owned().ok();
                 let (mut session, phases) = self.start(stream, host, line, with_limits, phases).await?;
-                session.goes_to(remote);
+                session.goes_to(remote, socket);
                 Ok((session, phases))
             }
         }

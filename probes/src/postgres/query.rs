@@ -6,7 +6,8 @@
 //! connect can tell.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -20,6 +21,7 @@ use super::conninfo::TargetSessionAttrs;
 use super::failure::failure;
 use crate::sample::{Failure, Reason, Sample, Timing};
 use crate::stopwatch::Stopwatch;
+use crate::tcp_info;
 
 const QUERY: &str = "SELECT statement_timestamp(), clock_timestamp()";
 const LOOK_EVERY: Duration = Duration::from_secs(30);
@@ -33,6 +35,9 @@ pub(super) struct Session {
     encrypted: bool,
     place: String,
     remote: Option<SocketAddr>,
+    socket: Option<OwnedFd>,
+    /// As the kernel counted them when we looked last.
+    retransmits: AtomicU32,
     ended: Arc<OnceLock<Failure>>,
     last_look: Mutex<Stopwatch>,
     driver: JoinHandle<()>,
@@ -95,14 +100,23 @@ impl Session {
             encrypted,
             place,
             remote: None,
+            socket: None,
+            retransmits: AtomicU32::new(0),
             ended,
             last_look: Mutex::new(Stopwatch::start()),
             driver,
         })
     }
 
-    pub(super) fn goes_to(&mut self, remote: Option<SocketAddr>) {
-        self.remote = remote;
+    pub(super) fn goes_to(&mut self, remote: Option<SocketAddr>, socket: Option<OwnedFd>) {
+        (self.remote, self.socket) = (remote, socket);
+        self.new_retransmits();
+    }
+
+    /// Segments sent again since we looked last: TCP hides a lost one as a round trip of 200 ms and more.
+    fn new_retransmits(&self) -> Option<u32> {
+        let count = tcp_info::of(self.socket.as_ref()?)?.retransmits;
+        Some(count.saturating_sub(self.retransmits.swap(count, Ordering::Relaxed)))
     }
 
     /// The address at the other end; `None` for a Unix socket.
@@ -140,14 +154,10 @@ impl Session {
             }
             Ok(Ok(row)) => row,
         };
-        match execution(&row) {
-            Some(server) if server <= rtt => {
-                Timing { rtt, server: Some(server), encrypted: Some(self.encrypted), ..Timing::default() }
-                    .into()
-            }
-            // The server's clock was set between its two readings: the split is void, the round trip is not.
-            _ => Timing { rtt, encrypted: Some(self.encrypted), ..Timing::default() }.into(),
-        }
+        // Where the server's clock was set between its two readings, the split is void; the round trip is not.
+        let server = execution(&row).filter(|server| *server <= rtt);
+        let (encrypted, retransmits) = (Some(self.encrypted), self.new_retransmits());
+        Timing { rtt, server, encrypted, retransmits, ..Timing::default() }.into()
     }
 
     async fn ask(&self) -> Result<Row, Failure> {
