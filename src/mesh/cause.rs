@@ -164,10 +164,13 @@ fn first(series: &Series, view: &View<'_>, budget: Duration, now: Duration) -> F
     }
     let over = format!("p50 {} of {} round trips since it began", ms(median), rtt.len());
     if median < budget {
-        return Finding::new(
-            Reason::Jitter,
-            format!("{over}, but {} of {} took {} or longer", exceeded - silent, view.judged(), ms(budget)),
-        );
+        let again = if resent > 0 {
+            format!("; in {resent} of them TCP sent something again")
+        } else {
+            String::new()
+        };
+        let slow = format!("{} of {} took {} or longer", exceeded - silent, view.judged(), ms(budget));
+        return Finding::new(Reason::Jitter, format!("{over}, but {slow}{again}"));
     }
     match (network.quantile(0.5), series.connect(now)) {
         // Of two parts of the time, the connect's way and the rest, the larger one is to blame.

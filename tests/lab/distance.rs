@@ -165,7 +165,11 @@ fn what_the_wire_loses_is_lost_for_an_echo_and_sent_again_for_a_query() {
     let run = check(&wire, &["--postgres", &url, "--time-limit", "20s"]);
     let target = run.target();
     assert!(target["retransmits"].as_u64().unwrap() > 5, "{target:#}");
-    assert_eq!((run.code, target["reason"].as_str()), (Some(1), Some("loss")), "{target:#}");
+    assert_eq!(run.code, Some(1), "{target:#}");
+    // How many of the slow ones are those of a segment of ours is a matter of luck; that it was so is said in any case.
+    let reason = target["reason"].as_str().unwrap();
+    assert!(["loss", "jitter"].contains(&reason), "{target:#}");
+    assert!(target["findings"][0]["evidence"].as_str().unwrap().contains("TCP"), "{target:#}");
 }
 
 #[expect(clippy::disallowed_methods, reason = "the story takes real time")]
