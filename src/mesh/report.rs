@@ -10,7 +10,7 @@ use super::cause::Reason;
 use super::distribution::Distribution;
 use super::outcomes::Counts;
 use super::peer::{Link, Role};
-use super::sequential::Bets;
+use super::sequential::{Bets, Dependence};
 use super::series::Series;
 use super::verdict::{Judgement, Progress, Rule, Verdict, judge};
 use super::window::View;
@@ -214,7 +214,7 @@ fn p99(view: &View<'_>, rule: &Rule) -> Option<Verdict> {
         return None;
     }
     let bets = Bets::on(0.99);
-    let worth = 1.0 / super::sequential::design_effect(view.exceedances());
+    let worth = 1.0 / Dependence::of(view.exceedances()).design_effect();
     let (n, k) = (f64::from(view.judged()) * worth, f64::from(view.exceeded()) * worth);
     let with_marked = n + f64::from(view.marked()) * worth;
     Some(if bets.ln_pass(n, k) >= -rule.alpha.ln() {

@@ -13,7 +13,7 @@
 //! promise; a good one only decides sooner.
 //!
 //! The promise is for independent slots. Slow spells come in bursts, so n and k are divided by a design effect
-//! ([`design_effect`]), which halves the damage and does not remove it; a minimum wall time does the rest, and the report
+//! ([`Dependence`]), which halves the damage and does not remove it; a minimum wall time does the rest, and the report
 //! says what it is blind to.
 
 /// The bets on one quantile.
@@ -21,8 +21,15 @@
 pub struct Bets {
     /// 1 − q: the share of exceedances that is allowed.
     pub allowed: f64,
-    pass: [f64; 4],
-    fail: [f64; 4],
+    pass: [Stake; 4],
+    fail: [Stake; 4],
+}
+
+/// One bet: what an exceedance and what a good slot add to its logarithm.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Stake {
+    exceeds: f64,
+    good: f64,
 }
 
 impl Bets {
@@ -43,25 +50,18 @@ impl Bets {
                 [0.85, 0.65, 0.4, 0.1].map(|power| allowed.powf(power)),
             )
         };
-        Self { allowed, pass, fail }
+        let stake = |g: f64| Stake { exceeds: (g / allowed).ln(), good: ((1.0 - g) / (1.0 - allowed)).ln() };
+        Self { allowed, pass: pass.map(stake), fail: fail.map(stake) }
     }
 
     /// ln E_pass for n slots with k exceedances; both may be fractions.
     pub fn ln_pass(&self, n: f64, k: f64) -> f64 {
-        self.ln_mixture(&self.pass, n, k)
+        ln_mixture(&self.pass, n, k)
     }
 
     /// ln E_fail for n slots with k exceedances; both may be fractions.
     pub fn ln_fail(&self, n: f64, k: f64) -> f64 {
-        self.ln_mixture(&self.fail, n, k)
-    }
-
-    fn ln_mixture(&self, grid: &[f64; 4], n: f64, k: f64) -> f64 {
-        let terms = grid.map(|g| {
-            k * (g / self.allowed).ln() + (n - k) * ((1.0 - g) / (1.0 - self.allowed)).ln() - 4_f64.ln()
-        });
-        let largest = terms.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        largest + terms.iter().map(|term| (term - largest).exp()).sum::<f64>().ln()
+        ln_mixture(&self.fail, n, k)
     }
 
     /// The fewest slots without an exceedance that pass.
@@ -70,34 +70,58 @@ impl Bets {
     }
 }
 
-/// By how much a series of dependent slots is worth less than its number says: (1+ρ̂)/(1−ρ̂), at least 1.
-///
-/// ρ̂ is the correlation of one slot's exceedance with the next one's, plus one standard error, between 0 and 0.95; it is
-/// 0 with fewer than two exceedances, of which nothing can be said.
-pub fn design_effect(exceedances: impl Iterator<Item = bool>) -> f64 {
-    let (mut n, mut k, mut after, mut both, mut last) = (0_u32, 0_u32, 0_u32, 0_u32, false);
-    for (index, exceeds) in exceedances.enumerate() {
-        n += 1;
-        k += u32::from(exceeds);
-        if index > 0 && last {
-            after += 1;
-            both += u32::from(exceeds);
+fn ln_mixture(stakes: &[Stake; 4], n: f64, k: f64) -> f64 {
+    let terms = stakes.map(|stake| k * stake.exceeds + (n - k) * stake.good);
+    let largest = terms.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    largest + terms.iter().map(|term| (term - largest).exp()).sum::<f64>().ln() - 4_f64.ln()
+}
+
+/// How much the exceedances of a series hang together.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Dependence {
+    n: u32,
+    k: u32,
+    after_one: u32,
+    one_after_one: u32,
+    last: bool,
+}
+
+impl Dependence {
+    /// Of a series.
+    pub fn of(exceedances: impl Iterator<Item = bool>) -> Self {
+        let mut dependence = Self::default();
+        exceedances.for_each(|exceeds| dependence.push(exceeds));
+        dependence
+    }
+
+    /// Takes in the next slot.
+    pub fn push(&mut self, exceeds: bool) {
+        self.after_one += u32::from(self.last);
+        self.one_after_one += u32::from(self.last && exceeds);
+        self.n += 1;
+        self.k += u32::from(exceeds);
+        self.last = exceeds;
+    }
+
+    /// By how much the series is worth less than its number of slots says: (1+ρ̂)/(1−ρ̂), at least 1.
+    ///
+    /// ρ̂ is the correlation of one slot's exceedance with the next one's, plus one standard error, between 0 and 0.95;
+    /// it is 0 with fewer than two exceedances, of which nothing can be said.
+    pub fn design_effect(&self) -> f64 {
+        if self.k < 2 || self.after_one == 0 {
+            return 1.0;
         }
-        last = exceeds;
+        let share = f64::from(self.k) / f64::from(self.n);
+        let again = f64::from(self.one_after_one) / f64::from(self.after_one);
+        let rho = if self.k == self.n {
+            // Without a single good slot there is nothing to correlate; the worst is assumed.
+            0.95
+        } else {
+            let error = (again * (1.0 - again) / f64::from(self.after_one)).sqrt();
+            ((again - share + error) / (1.0 - share)).clamp(0.0, 0.95)
+        };
+        (1.0 + rho) / (1.0 - rho)
     }
-    if k < 2 || after == 0 {
-        return 1.0;
-    }
-    let share = f64::from(k) / f64::from(n);
-    let again = f64::from(both) / f64::from(after);
-    let rho = if k == n {
-        // Without a single good slot there is nothing to correlate; the worst is assumed.
-        0.95
-    } else {
-        let error = (again * (1.0 - again) / f64::from(after)).sqrt();
-        ((again - share + error) / (1.0 - share)).clamp(0.0, 0.95)
-    };
-    (1.0 + rho) / (1.0 - rho)
 }
 
 #[cfg(test)]
@@ -130,12 +154,13 @@ mod tests {
     #[test]
     fn independent_slots_are_worth_about_themselves_and_bursts_much_less() {
         let spread = (0..600).map(|i| i % 20 == 0);
-        assert!(design_effect(spread) < 1.01);
+        assert!(Dependence::of(spread).design_effect() < 1.01);
         let bursts = (0..600).map(|i| i % 200 < 10);
-        assert!(design_effect(bursts) > 10.0);
-        assert!((design_effect((0..600).map(|i| i == 300)) - 1.0).abs() < 1e-12, "one alone says nothing");
-        assert!((design_effect(std::iter::empty()) - 1.0).abs() < 1e-12);
-        assert!((design_effect((0..100).map(|_| true)) - 39.0).abs() < 1e-9);
+        assert!(Dependence::of(bursts).design_effect() > 10.0);
+        let effect = |series: &mut dyn Iterator<Item = bool>| Dependence::of(series).design_effect();
+        assert!((effect(&mut (0..600).map(|i| i == 300)) - 1.0).abs() < 1e-12, "one alone says nothing");
+        assert!((effect(&mut std::iter::empty()) - 1.0).abs() < 1e-12);
+        assert!((effect(&mut (0..100).map(|_| true)) - 39.0).abs() < 1e-9);
     }
 
     /// P(the test ever passes, ever fails) and the mean number of slots, by dynamic programming over (n, k).

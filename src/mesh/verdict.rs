@@ -16,7 +16,7 @@ use serde::Serialize;
 use super::binomial;
 use super::budget::Limit;
 use super::cause::{self, Finding, Reason};
-use super::sequential::{Bets, design_effect};
+use super::sequential::{Bets, Dependence};
 use super::series::Series;
 use super::window::View;
 
@@ -160,7 +160,7 @@ fn decide(
         return (Verdict::Fail, why());
     }
     let bets = Bets::on(rule.quantile);
-    let worth = 1.0 / design_effect(view.exceedances());
+    let worth = 1.0 / Dependence::of(view.exceedances()).design_effect();
     let (nf, kf) = (f64::from(n) * worth, f64::from(k) * worth);
     let spoilt = view.spoilt();
     let clean = f64::from(spoilt) <= SPOILT_SHARE_AT_MOST * f64::from(view.slots());

@@ -8,6 +8,8 @@ mod agent;
 #[cfg(test)]
 mod bad_input;
 #[cfg(test)]
+mod characteristics;
+#[cfg(test)]
 mod check;
 #[cfg(test)]
 mod cli;
