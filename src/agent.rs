@@ -201,11 +201,12 @@ impl Agent {
         now().duration_since(self.start)
     }
 
-    /// A little later than asked, so that a timer that fires early does not make the loop spin.
+    /// A little later than asked, so that it is surely past what the mind waits for.
     fn next_wake(&self) -> Instant {
         const SLACK: Duration = Duration::from_millis(2);
-        let longest = self.age() + Duration::from_secs(3600);
-        self.start + self.links.next_wake().unwrap_or(longest).max(self.age()) + SLACK
+        let age = self.age();
+        let longest = age + Duration::from_secs(3600);
+        self.start + self.links.next_wake(age).unwrap_or(longest) + SLACK
     }
 
     fn tick(&mut self) {

@@ -154,9 +154,9 @@ impl Links {
         self.watches.iter_mut().filter_map(|(id, watch)| Some((*id, watch.tick(now)?))).collect()
     }
 
-    /// When to look at the clock again, if nothing comes before.
-    pub fn next_wake(&self) -> Option<Duration> {
-        self.watches.values().filter_map(Watch::next_wake).min()
+    /// When to look at the clock again after `now`, if nothing comes before.
+    pub fn next_wake(&self, now: Duration) -> Option<Duration> {
+        self.watches.values().filter_map(|watch| watch.next_wake(now)).min()
     }
 
     /// The worst state of all links with a budget; `unknown` when there is none.

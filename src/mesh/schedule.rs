@@ -113,6 +113,31 @@ mod tests {
         assert!(close < 15, "{close} of 50 slots within 5 ms of each other; about 5 are expected");
     }
 
+    /// Round trips of 1 ms but for one stall of 5 s in 100 s, ten questions a second.
+    #[test]
+    fn an_open_loop_sees_the_stall_that_a_closed_one_hides() {
+        let (stall_begins, stall_ends) = (Duration::from_secs(50), Duration::from_secs(55));
+        let answered = |sent: Duration| {
+            let held = if (stall_begins..stall_ends).contains(&sent) { stall_ends } else { sent };
+            held + Duration::from_millis(1)
+        };
+        let p99 = |mut rtts: Vec<Duration>| {
+            rtts.sort();
+            rtts[(rtts.len() * 99).div_ceil(100) - 1]
+        };
+        let interval = Duration::from_millis(100);
+        let open = (0..1000).map(|slot| answered(interval * slot) - interval * slot).collect();
+        let (mut closed, mut at) = (Vec::new(), Duration::ZERO);
+        while at < interval * 1000 {
+            let answer = answered(at);
+            closed.push(answer - at);
+            // The next question waits for the answer.
+            at = answer.max(at + interval);
+        }
+        assert_eq!(p99(closed), Duration::from_millis(1));
+        assert_eq!(p99(open), Duration::from_millis(4001));
+    }
+
     proptest! {
         #[test]
         fn each_send_falls_into_its_own_slot(name in ".*", slot in 0_u32..1_000_000, interval_ms in 50_u64..10_000) {

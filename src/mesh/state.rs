@@ -6,7 +6,7 @@
 //! |---|---|
 //! | `breach` | in the long window, the share of exceedances is above the allowed one with 99 % confidence (25 of 300 at p95), and in the short one it is not below it; or not one of at least 20 was within the budget |
 //! | out of it | in the long window the share is below with 95 % confidence (8 of 300), in the short one as well, and nothing waits for its reply: about five minutes after a breach at one a second, or one minute where the floor shows that the route is another |
-//! | `at_risk` | the same is true of p99 (`tail`), or p95 has less than a tenth of the budget left (`margin`), or the link is just back from an outage (`recovering`) |
+//! | `at_risk` | the same is true of p99 (`tail`), or p95 has less than a tenth of the budget left (`margin`), or the peer's agent holds most echoes for longer than the budget (`server`), or the link is just back from an outage (`recovering`) |
 //! | `unreachable` | five failures in a row (three for slow kinds) over at least 5 s; a link that never answered is `unknown` for the start-up grace first |
 //! | `left` | the peer said goodbye, for the roll-out grace; what is not back by then is `unreachable` |
 //! | `stale` | no outcome for five intervals and 10 s, or our own noise spoilt more than half of the short window (`self`) |
@@ -261,8 +261,8 @@ impl Watch {
         Some(Change::State { from, to: state, findings: self.findings(now) })
     }
 
-    /// When to look at the clock again, if no sample comes before.
-    pub fn next_wake(&self) -> Option<Duration> {
+    /// When to look at the clock again after `now`, if no sample comes before.
+    pub fn next_wake(&self, now: Duration) -> Option<Duration> {
         let mut wakes = Vec::with_capacity(4);
         if self.state == State::Left {
             wakes.extend(self.left_at.map(|left| left + self.terms.graces.rollout));
@@ -276,7 +276,7 @@ impl Watch {
         if self.state != State::Stale {
             wakes.push(self.last_outcome.unwrap_or(self.born) + self.stale_after());
         }
-        wakes.into_iter().min()
+        wakes.into_iter().filter(|wake| *wake > now).min()
     }
 
     /// Whether bare connects should tell now a busy server from a far one; asked once, answered with yes once.
@@ -371,6 +371,9 @@ impl Watch {
         let reaches = |part: f64| f64::from(all.slower_than(budget.mul_f64(part))) > allowed * f64::from(n);
         if reaches(0.9) || (held(Reason::Margin) && reaches(0.85)) {
             return (State::AtRisk, Reason::Margin);
+        }
+        if all.held_longer_than(budget) * 2 > n {
+            return (State::AtRisk, Reason::Server);
         }
         if is_within {
             return (State::Ok, Reason::WithinBudget);

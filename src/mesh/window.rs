@@ -243,6 +243,11 @@ impl<'a> View<'a> {
         self.how_many(|record| record.judged() && record.rtt().is_none_or(|rtt| rtt >= duration))
     }
 
+    /// Echoes that the reflector held for this long or longer, which is no part of the round trip.
+    pub fn held_longer_than(&self, duration: Duration) -> u32 {
+        self.how_many(|record| record.judged() && record.hold().is_some_and(|hold| hold >= duration))
+    }
+
     /// Judged slots with a reply that took the budget or longer.
     pub fn slow(&self) -> u32 {
         self.how_many(|record| record.exceeds() && record.rtt().is_some())

@@ -214,7 +214,7 @@ fn play(story: &Story) -> Seen {
     let mut now = Duration::ZERO;
     while let Some(((at, _), next)) = queue.pop_first() {
         // The mind asked to be woken before that.
-        while let Some(wake) = watch.next_wake().filter(|wake| *wake > now && *wake < at) {
+        while let Some(wake) = watch.next_wake(now).filter(|wake| *wake < at) {
             let asleep = act_at(wake).is_some_and(|act| act.frozen || act.jump);
             now = wake;
             if !asleep {

@@ -121,6 +121,7 @@ fn rules() -> BTreeMap<&'static str, &'static [&'static str]> {
             &["crate::config", "crate::cli", "crate::web", "crate::mesh", "crate::agent", "crate::check"],
         ),
         ("src/config.rs", &["tokio", "agent::run", "check::run", "crate::demo", "crate::web"]),
+        ("src/config", &["tokio", "crate::agent", "crate::check", "crate::demo", "crate::web"]),
         ("src/cli.rs", &["crate::", "tokio"]),
     ])
 }

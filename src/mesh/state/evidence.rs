@@ -42,6 +42,12 @@ impl Watch {
                     short.slots()
                 ))
             }
+            (State::AtRisk, _) if self.reason == Reason::Server => {
+                let hold = all.hold().quantile(0.5).map_or_else(|| "–".to_owned(), ms);
+                of(format!(
+                    "the peer's agent holds half of the echoes for {hold} or longer: it gets too little CPU"
+                ))
+            }
             (State::AtRisk, _) if self.reason == Reason::Recovering => {
                 of(format!("answers again; {} outcomes since", all.judged()))
             }
