@@ -4,10 +4,10 @@
 //! field); it is exact, but knows nothing of a stopped process or a paused machine. So a ticker looks, once a millisecond
 //! while a sample is on its way, how much later than asked it was woken. Whichever saw more is believed.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::fs::File;
 use std::future::Future;
-use std::io::{Read, Seek, SeekFrom};
+use std::os::unix::fs::FileExt;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -26,18 +26,16 @@ const LAZY_TICK: Duration = Duration::from_millis(20);
 const TIMER_STEPS: Duration = Duration::from_millis(2);
 
 thread_local! {
-    static SCHEDSTAT: RefCell<Option<File>> = RefCell::new(File::open("/proc/thread-self/schedstat").ok());
+    static SCHEDSTAT: Option<File> = File::open("/proc/thread-self/schedstat").ok();
     static AT_PARK_NS: Cell<Option<u64>> = const { Cell::new(None) };
 }
 
 /// How long this thread has waited in run queues since it began, in nanoseconds; `None` where the platform does not
 /// count it. The file stays open: reading it takes about a microsecond.
 pub fn run_queue_wait_ns() -> Option<u64> {
-    SCHEDSTAT.with_borrow_mut(|file| {
-        let file = file.as_mut()?;
+    SCHEDSTAT.with(|file| {
         let mut text = [0; 80];
-        file.seek(SeekFrom::Start(0)).ok()?;
-        let length = file.read(&mut text).ok()?;
+        let length = file.as_ref()?.read_at(&mut text, 0).ok()?;
         parse(text.get(..length)?)
     })
 }
