@@ -1,6 +1,6 @@
 //! The heart: one loop that carries samples to the mind and its findings to the doors, until it is told to stop.
 //!
-//! Everything that can happen is an [`Event`]; the loop waits for one, handles it and waits again. Nothing in it blocks,
+//! Everything that can happen is an `Event`; the loop waits for one, handles it and waits again. Nothing in it blocks,
 //! and nothing in it is near a round trip: those are measured on a thread of their own ([`measuring`]).
 
 use std::net::SocketAddr;

@@ -186,8 +186,13 @@ pub struct AgentArgs {
     /// Region of that zone
     #[arg(long, value_name = "NAME", env = "PROBE_REGION")]
     pub region: Option<String>,
-    /// UDP address of the reflector [default: [::]:9862, which serves both families]
-    #[arg(long, value_name = "IP:PORT", env = "PROBE_LISTEN")]
+    /// UDP address of the reflector; its help stands apart, since rustdoc would take `[::]` for a link.
+    #[arg(
+        long,
+        value_name = "IP:PORT",
+        env = "PROBE_LISTEN",
+        help = "UDP address of the reflector [default: [::]:9862, which serves both families]"
+    )]
     pub listen: Option<SocketAddr>,
     /// TCP address for /healthz, /readyz and /api/v1/report [default: 127.0.0.1:9863]
     #[arg(long, value_name = "IP:PORT", env = "PROBE_WEB")]
