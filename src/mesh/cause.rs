@@ -185,7 +185,13 @@ fn first(series: &Series, view: &View<'_>, budget: Duration, now: Duration) -> F
         (Some(_), Some(connect)) => {
             Finding::new(Reason::Placement, format!("{over}; a bare connect takes {}", ms(connect)))
         }
-        (Some(_), None) => Finding::new(Reason::Placement, format!("{over}; no bare connect was measured")),
+        // Distance has no fast round trips; a squeezed server has them between its pauses.
+        (Some(_), None) => {
+            let fast = rtt.quantile(0.05).unwrap_or_default();
+            let reason = if fast < budget { Reason::ServerOrProxy } else { Reason::Placement };
+            let evidence = format!("{over}, p5 {}; no bare connect was measured", ms(fast));
+            Finding::new(reason, evidence)
+        }
         (None, _) => Finding::new(Reason::Placement, over),
     }
 }
@@ -292,5 +298,9 @@ mod tests {
         assert_eq!(reasons((0..60).map(|_| query(30.0, 0.1)), &[0.2, 0.3, 0.2]), ["server_or_proxy"]);
         assert_eq!(reasons((0..60).map(|_| query(30.0, 0.1)), &[29.0, 30.0, 0.2]), ["placement", "floor"]);
         assert_eq!(reasons((0..60).map(|_| query(12.0, 0.1)), &[9.0]), ["placement", "floor"]);
+        // No connect to go by.
+        let squeezed = |i| query(if i % 6 == 0 { 2.0 } else { 30.0 }, 0.1);
+        assert_eq!(reasons((0..60).map(squeezed), &[]), ["server_or_proxy"]);
+        assert_eq!(reasons((0..60).map(|_| query(30.0, 0.1)), &[]), ["placement", "floor"]);
     }
 }

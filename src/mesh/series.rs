@@ -82,6 +82,11 @@ impl Series {
         late.get(late.len().checked_sub(1)? / 2).copied()
     }
 
+    /// Forgets the bare connects so far: what they told was before the slowness that is to be explained.
+    pub fn forget_connects(&mut self) {
+        self.connects.clear();
+    }
+
     /// Something between us and the server seems to end TCP early (a pooler, a mesh sidecar, a load balancer): in at
     /// least 80 % of the comparisons, a connect took less than 0.3 of the query's share of the network, by more than 1 ms.
     /// Then no figure of TCP says anything about the server's distance.

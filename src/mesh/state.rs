@@ -39,8 +39,12 @@ const RAISE_ALPHA: f64 = 0.01;
 const CLEAR_ALPHA: f64 = 0.05;
 const SILENT_FOR: Duration = Duration::from_secs(5);
 const STALE_AFTER: Duration = Duration::from_secs(10);
-/// Bare connects on suspicion, at most this often.
+/// Bare connects on the same suspicion, at most this often.
 const CONNECTS_AGAIN: Duration = Duration::from_secs(300);
+/// The same on a new one, after it was calm again: what the former connects told may be over.
+const CONNECTS_ANEW: Duration = Duration::from_secs(60);
+/// A breach waits so long for the first of them, so that it need not guess its reason.
+const CONNECTS_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How a link stands. The order is that of severity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -139,6 +143,7 @@ pub struct Watch {
     last_outcome: Option<Duration>,
     route: Option<(Duration, RouteChange)>,
     connects_at: Option<Duration>,
+    calm_since_connects: bool,
 }
 
 impl Watch {
@@ -160,6 +165,7 @@ impl Watch {
             last_outcome: None,
             route: None,
             connects_at: None,
+            calm_since_connects: false,
         }
     }
 
@@ -273,6 +279,7 @@ impl Watch {
         if !self.replied {
             wakes.push(self.born + self.terms.graces.start);
         }
+        wakes.extend(self.connects_at.map(|asked| asked + CONNECTS_PATIENCE));
         if self.state != State::Stale {
             wakes.push(self.last_outcome.unwrap_or(self.born) + self.stale_after());
         }
@@ -281,14 +288,25 @@ impl Watch {
 
     /// Whether bare connects should tell now a busy server from a far one; asked once, answered with yes once.
     pub fn wants_connects(&mut self, now: Duration) -> bool {
-        let suspicious = self.link.kind == Kind::Postgres
-            && self.terms.limit.is_some()
-            && self.series.window.last(10).slow() >= 3;
-        let lately = self.connects_at.is_some_and(|at| now.saturating_sub(at) < CONNECTS_AGAIN);
-        if suspicious && !lately {
-            self.connects_at = Some(now);
+        if self.link.kind != Kind::Postgres || self.terms.limit.is_none() {
+            return false;
         }
-        suspicious && !lately
+        let slow = self.series.window.last(10).slow();
+        self.calm_since_connects |= slow == 0;
+        let pause = if self.calm_since_connects { CONNECTS_ANEW } else { CONNECTS_AGAIN };
+        let lately = self.connects_at.is_some_and(|at| now.saturating_sub(at) < pause);
+        if slow < 3 || lately {
+            return false;
+        }
+        (self.connects_at, self.calm_since_connects) = (Some(now), false);
+        self.series.forget_connects();
+        true
+    }
+
+    /// Bare connects were asked for, and the first has not come yet.
+    fn waits_for_connect(&self, now: Duration) -> bool {
+        self.connects_at.is_some_and(|asked| now.saturating_sub(asked) < CONNECTS_PATIENCE)
+            && self.series.connect(self.age(now)).is_none()
     }
 
     /// Slots that wait for their reply longer than the budget.
@@ -348,7 +366,7 @@ impl Watch {
             f64::from(short.exceeded()) >= allowed * f64::from(short.judged()) && short.exceeded() > 0;
         let raised = n >= ENOUGH && binomial::at_least(k, n, allowed) <= RAISE_ALPHA;
         let hopeless = n >= HOPELESS && k == n;
-        let is_over = short_is_over && (raised || hopeless);
+        let is_over = short_is_over && (raised || hopeless) && !self.waits_for_connect(now);
         let is_within =
             !short_is_over && self.overdue(now) == 0 && binomial::at_most(k, n, allowed) <= CLEAR_ALPHA;
         if is_over || (self.state == State::Breach && !is_within) {
