@@ -173,8 +173,9 @@ fn first(series: &Series, view: &View<'_>, budget: Duration, now: Duration) -> F
         return Finding::new(Reason::Jitter, format!("{over}, but {slow}{again}"));
     }
     match (network.quantile(0.5), series.connect(now)) {
-        // Of two parts of the time, the connect's way and the rest, the larger one is to blame.
-        (Some(network), Some(connect)) if connect < network / 2 => Finding::new(
+        // Of two parts of the time, the connect's way and the rest, the larger one is to blame; but where the way alone
+        // takes the budget, nothing that is done at the server helps.
+        (Some(network), Some(connect)) if connect < network / 2 && connect < budget => Finding::new(
             Reason::ServerOrProxy,
             format!(
                 "queries spend {} outside PostgreSQL's execution, a bare connect takes {}",
@@ -298,6 +299,11 @@ mod tests {
         assert_eq!(reasons((0..60).map(|_| query(30.0, 0.1)), &[0.2, 0.3, 0.2]), ["server_or_proxy"]);
         assert_eq!(reasons((0..60).map(|_| query(30.0, 0.1)), &[29.0, 30.0, 0.2]), ["placement", "floor"]);
         assert_eq!(reasons((0..60).map(|_| query(12.0, 0.1)), &[9.0]), ["placement", "floor"]);
+        assert_eq!(
+            reasons((0..60).map(|_| query(30.0, 0.1)), &[11.0]),
+            ["placement", "floor"],
+            "far and busy"
+        );
         // No connect to go by.
         let squeezed = |i| query(if i % 6 == 0 { 2.0 } else { 30.0 }, 0.1);
         assert_eq!(reasons((0..60).map(squeezed), &[]), ["server_or_proxy"]);
