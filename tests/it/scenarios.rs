@@ -24,6 +24,9 @@ struct Story {
     #[serde(default = "one_second", with = "humantime_text")]
     interval: Duration,
     acts: Vec<Act>,
+    /// How often the acts are played, one after the other.
+    #[serde(default = "once")]
+    repeat: usize,
     #[serde(default)]
     expect: Vec<Expectation>,
     /// States that must never be seen.
@@ -92,6 +95,10 @@ struct Expectation {
 
 fn one_second() -> Duration {
     Duration::from_secs(1)
+}
+
+fn once() -> usize {
+    1
 }
 
 mod humantime_text {
@@ -264,8 +271,9 @@ fn every_story_ends_as_it_is_told() {
     let mut faults = Vec::new();
     for path in &files {
         let name = path.file_stem().unwrap().to_string_lossy().into_owned();
-        let story: Story = toml::from_str(&std::fs::read_to_string(path).unwrap())
+        let mut story: Story = toml::from_str(&std::fs::read_to_string(path).unwrap())
             .unwrap_or_else(|error| panic!("{name}: {error}"));
+        story.acts = vec![story.acts; story.repeat].concat();
         let seen = play(&story);
         let mut fault =
             |text: String| faults.push(format!("{name} ({}): {text}\n  {:?}", story.about, seen.states));
