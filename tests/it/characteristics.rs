@@ -62,6 +62,24 @@ fn exact(quantile: f64, p: f64, cap: u32) -> (f64, f64, f64) {
     (passed, failed, mean)
 }
 
+#[test]
+fn the_exact_errors_at_the_border_are_those_of_the_specification() {
+    let _busy = crate::house::busy();
+    let near = |seen: f64, told: f64| assert!((seen - told).abs() < 5e-5, "{seen} instead of {told}");
+    let (passed, failed, _) = exact(0.95, 0.05, 2000);
+    near(passed, 0.0488);
+    near(failed, 0.0305);
+    let (passed, failed, _) = exact(0.5, 0.5, 2000);
+    near(passed, 0.0426);
+    near(failed, 0.0426);
+    let (passed, _, mean) = exact(0.95, 0.01, 2000);
+    near(passed, 0.9997);
+    assert!((mean - 132.0).abs() < 0.5, "{mean}");
+    let (_, failed, mean) = exact(0.95, 0.10, 2000);
+    near(failed, 0.9994);
+    assert!((mean - 200.0).abs() < 0.5, "{mean}");
+}
+
 #[derive(Default)]
 struct Outcome {
     passed: u32,
