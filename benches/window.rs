@@ -56,6 +56,7 @@ fn main() {
         limit: budgets.other,
         quantile: budgets.quantile,
         interval: Duration::from_secs(1),
+        connects: true,
         graces: Graces::default(),
     };
     let mut watch = Watch::new(link, terms, Duration::ZERO);

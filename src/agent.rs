@@ -238,7 +238,8 @@ impl Agent {
             measuring::Event::Done { .. } => Vec::new(),
         };
         if watch.wants_connects(age) {
-            self.measuring.connects(id, Schedule::over(CONNECTS_FOR, CONNECTS_EVERY, "suspicion"))?;
+            let name = format!("{} {} on suspicion", self.settings.own.name, watch.link.target);
+            self.measuring.connects(id, Schedule::over(CONNECTS_FOR, CONNECTS_EVERY, &name))?;
         }
         for change in changes {
             self.tell(id, &change);

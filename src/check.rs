@@ -35,9 +35,12 @@ const MOST: Duration = Duration::from_secs(60);
 const THOROUGH: Duration = Duration::from_secs(300);
 const QUICK_LEAST: Duration = Duration::from_secs(2);
 const QUICK_MOST: Duration = Duration::from_secs(10);
-/// Beside slow queries: is the server far, or busy?
+/// Beside the queries, so that the way to whatever accepts the connection is known of each database.
+const CONNECT_EVERY: Duration = Duration::from_millis(2500);
+/// And more often beside slow ones: is the server far, or busy?
 const CONNECT_INTERVAL: Duration = Duration::from_millis(500);
 const CONNECTS_FOR: Duration = Duration::from_secs(10);
+const CONNECTS_AGAIN: Duration = Duration::from_secs(60);
 
 /// How long and how deep a look is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,7 +83,8 @@ impl Settings {
             // A look that could only ever be inconclusive would be none: where the rate needs longer, it takes longer.
             Depth::Usual => {
                 let slowest = self.targets.iter().map(|(link, _)| interval(link.kind)).max();
-                let needed = slowest.unwrap_or_default() * rule.fewest_to_pass().saturating_add(1);
+                let slowest = slowest.unwrap_or_default().mul_f64(stretched(&self.targets));
+                let needed = slowest * rule.fewest_to_pass().saturating_add(1);
                 (LEAST, MOST.max(needed + needed / 10))
             }
         };
@@ -90,6 +94,10 @@ impl Settings {
     fn limit(&self, link: &Link) -> Limit {
         link.limit.unwrap_or_else(|| self.budgets.limit(self.role, link.role))
     }
+}
+
+fn stretched(targets: &[(Link, Target)]) -> f64 {
+    stretch(targets.iter().map(|(link, _)| interval(link.kind)))
 }
 
 /// How far apart the slots of a target of this kind are.
@@ -130,7 +138,7 @@ struct Running {
     first_slot: Option<Instant>,
     /// Slots that wait for their reply, since when.
     unanswered: BTreeMap<u64, Instant>,
-    asked_for_connects: bool,
+    asked_for_connects: Option<Duration>,
     settled: bool,
 }
 
@@ -146,7 +154,8 @@ pub async fn look(
     for ((link, target, limit), id) in targets.into_iter().zip(0..) {
         let name = format!("{} {}", link.source.as_deref().unwrap_or_default(), link.target);
         let schedule = Schedule::over(rule.most, interval(link.kind).mul_f64(stretch), &name);
-        jobs.push(Job { id, target, schedule, connects: None, persistent: false });
+        let connects = (link.kind == Kind::Postgres).then(|| Schedule::over(rule.most, CONNECT_EVERY, &name));
+        jobs.push(Job { id, target, schedule, connects, persistent: false });
         let slots = usize::try_from(schedule.slots.unwrap_or(0)).unwrap_or(usize::MAX);
         // Without a limit nothing is an exceedance but silence.
         let series = Series::new(Window::new(limit.unwrap_or(Duration::MAX), slots + 1));
@@ -155,7 +164,7 @@ pub async fn look(
             look,
             first_slot: None,
             unanswered: BTreeMap::new(),
-            asked_for_connects: false,
+            asked_for_connects: None,
             settled: false,
         });
     }
@@ -168,8 +177,9 @@ pub async fn look(
         let Some(one) = running.get_mut(id as usize).filter(|one| !one.settled) else { continue };
         one.take(event, now());
         if one.suspicious() {
-            one.asked_for_connects = true;
-            measuring.connects(id, Schedule::over(CONNECTS_FOR, CONNECT_INTERVAL, "connects"))?;
+            one.asked_for_connects = Some(one.look.progress.elapsed);
+            let name = format!("{} on suspicion", one.look.link.target);
+            measuring.connects(id, Schedule::over(CONNECTS_FOR, CONNECT_INTERVAL, &name))?;
         }
         let judged = judge(&one.look.series, one.look.limit, rule, one.look.progress);
         if judged.settled || one.look.progress.ended {
@@ -214,9 +224,9 @@ impl Running {
 
     /// Slow queries ask for bare connects.
     fn suspicious(&self) -> bool {
-        self.look.link.kind == Kind::Postgres
-            && !self.asked_for_connects
-            && self.look.series.window.last(10).slow() >= 3
+        let Look { link, series, progress, .. } = &self.look;
+        let lately = self.asked_for_connects.is_some_and(|at| progress.elapsed < at + CONNECTS_AGAIN);
+        link.kind == Kind::Postgres && !lately && series.window.last(10).exceeded() >= 3
     }
 }
 

@@ -258,6 +258,8 @@ async fn run(
             }
             Command::Connects(job, schedule) => {
                 if let Some(Running { kit, events, tasks }) = running.get_mut(&job) {
+                    // Those that are done would stay in the set for as long as the job lasts.
+                    while tasks.try_join_next().is_some() {}
                     tasks.spawn(job::connects(job, Arc::clone(kit), schedule, events.clone()));
                 }
             }

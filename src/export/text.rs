@@ -139,7 +139,7 @@ fn write_target(out: &mut String, target: &TargetReport, report: &Report, colour
     if target.tcp_terminator_suspected {
         writeln!(
             out,
-            "    note: something before the server seems to end TCP (a pooler, a mesh sidecar): connect times say nothing about its distance"
+            "    note: connects are far faster than queries: something before the server ends TCP (a pooler, a mesh sidecar), or the server gets too little CPU"
         )?;
     }
     if target.kind == Kind::Postgres && target.encrypted == Some(false) {

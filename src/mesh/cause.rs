@@ -41,6 +41,8 @@ pub enum Reason {
     Margin,
     /// It has just come back from an outage.
     Recovering,
+    /// It answers. This kind is measured too rarely for a verdict on its latency.
+    Reachable,
     /// Fewer slots than a statement needs.
     TooFewSamples,
     /// Enough slots, too close to the border.
@@ -67,6 +69,7 @@ impl Reason {
             Self::Tail => "tail",
             Self::Margin => "margin",
             Self::Recovering => "recovering",
+            Self::Reachable => "reachable",
             Self::TooFewSamples => "too_few_samples",
             Self::Borderline => "borderline",
             Self::SelfNoise => "self",
@@ -139,9 +142,10 @@ pub fn of(
 
 /// Silence when it has more of the exceedances than slowness, then who took the time, then how the slow ones lie.
 fn first(series: &Series, view: &View<'_>, budget: Duration, now: Duration) -> Finding {
-    let (exceeded, silent) = (view.exceeded(), view.without_reply());
-    if silent >= exceeded.saturating_sub(silent) {
-        return silence(view, silent);
+    let (exceeded, silent) = (view.exceeded(), view.silent());
+    let connect = series.connect(now);
+    if silent > 0 && silent >= exceeded - silent {
+        return silence(view, silent, connect.filter(|connect| !is_far(*connect, budget)));
     }
     let resent = view.slow_and_resent();
     // Only what we sent can be seen; as much gets lost on the way back, and each delays the questions behind it.
@@ -172,10 +176,8 @@ fn first(series: &Series, view: &View<'_>, budget: Duration, now: Duration) -> F
         let slow = format!("{} of {} took {} or longer", exceeded - silent, view.judged(), ms(budget));
         return Finding::new(Reason::Jitter, format!("{over}, but {slow}{again}"));
     }
-    match (network.quantile(0.5), series.connect(now)) {
-        // Of two parts of the time, the connect's way and the rest, the larger one is to blame; but where the way alone
-        // takes the budget, nothing that is done at the server helps.
-        (Some(network), Some(connect)) if connect < network / 2 && connect < budget => Finding::new(
+    match (network.quantile(0.5), connect) {
+        (Some(network), Some(connect)) if !is_far(connect, budget) => Finding::new(
             Reason::ServerOrProxy,
             format!(
                 "queries spend {} outside PostgreSQL's execution, a bare connect takes {}",
@@ -197,8 +199,25 @@ fn first(series: &Series, view: &View<'_>, budget: Duration, now: Duration) -> F
     }
 }
 
-fn silence(view: &View<'_>, silent: u32) -> Finding {
+/// Whether the way by itself takes the budget, or so nearly that a query over it does: then nothing that is done at the
+/// server helps. Where it does not, the server or what stands before it takes the rest, however long the way is.
+fn is_far(connect: Duration, budget: Duration) -> bool {
+    connect >= budget.mul_f64(0.9)
+}
+
+/// `near` is what a bare connect took, if it was fast.
+fn silence(view: &View<'_>, silent: u32, near: Option<Duration>) -> Finding {
     let counts = view.counts();
+    if let (Some((count, FailureReason::Timeout)), Some(connect)) = (view.main_failure(), near)
+        && count * 2 > silent
+    {
+        let text = format!(
+            "{silent} of {} queries got no answer in time, a bare connect takes {}",
+            view.judged(),
+            ms(connect)
+        );
+        return Finding::new(Reason::ServerOrProxy, text);
+    }
     match view.main_failure() {
         Some((count, reason)) if counts.lost < counts.refused + counts.error => Finding::new(
             Reason::NoReply(reason),
@@ -287,6 +306,20 @@ mod tests {
     }
 
     #[test]
+    fn a_few_slow_ones_at_the_end_do_not_make_a_steady_share_a_distance() {
+        let steady = (0..300).map(|i| reply(if i % 14 == 13 || i == 298 { 30.0 } else { 0.6 }));
+        assert_eq!(reasons(steady, &[]), ["jitter"]);
+    }
+
+    #[test]
+    fn a_distance_that_was_mended_stays_one_until_the_last_of_it_is_forgotten() {
+        for left in [40, 29, 12] {
+            let mended = (0..300).map(|i| reply(if i < left { 30.0 } else { 0.6 }));
+            assert_eq!(reasons(mended, &[]), ["placement", "floor"], "{left} left");
+        }
+    }
+
+    #[test]
     fn what_tcp_had_to_send_again_is_loss_although_it_arrived() {
         let resent = |rtt| Timing { rtt: duration(rtt), retransmits: Some(1), ..Timing::default() }.into();
         let lossy = (0..100).map(|i| if i % 8 == 0 { resent(210.0) } else { reply(2.0) });
@@ -304,6 +337,16 @@ mod tests {
             ["placement", "floor"],
             "far and busy"
         );
+        assert_eq!(
+            reasons((0..60).map(|_| query(14.0, 0.1)), &[8.0]),
+            ["server_or_proxy"],
+            "the way is short enough"
+        );
+        let stopped = |i| match i % 25 {
+            0..3 => Failure::new(FailureReason::Timeout, "no answer").into(),
+            _ => query(0.4, 0.1),
+        };
+        assert_eq!(reasons((0..200).map(stopped), &[0.3]), ["server_or_proxy"], "stopped for seconds");
         // No connect to go by.
         let squeezed = |i| query(if i % 6 == 0 { 2.0 } else { 30.0 }, 0.1);
         assert_eq!(reasons((0..60).map(squeezed), &[]), ["server_or_proxy"]);

@@ -171,6 +171,7 @@ fn terms(own: &Own, rules: &Rules, link: &Link) -> Terms {
         limit: link.limit.unwrap_or_else(|| rules.budgets.limit(own.role, link.role)),
         quantile: rules.budgets.quantile,
         interval: rules.intervals.of(link.kind),
+        connects: !rules.intervals.postgres_connect.is_zero(),
         graces: rules.graces,
     }
 }

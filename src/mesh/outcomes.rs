@@ -6,7 +6,7 @@ use probes::sample::{Direction, Outcome, Reason, Sample};
 
 use super::window::WAIT_AT_MOST;
 
-/// Fine beside a budget, and 16 bits of it last longer than any deadline.
+/// Fine beside a budget, and 16 bits of it are 3.2 s; a longer wait is our own fault in any case.
 const WAIT_STEP: Duration = Duration::from_micros(50);
 
 /// How many slots ended in which outcome.
@@ -49,7 +49,17 @@ pub struct Record {
     what: What,
     part: Part,
     mark: Mark,
-    resent: bool,
+    side: Side,
+}
+
+/// What else is known of one round trip.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Nothing,
+    /// TCP had to send something again meanwhile.
+    Resent,
+    /// The other end waited longer for a CPU than we did.
+    PeerWaited,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,11 +96,13 @@ enum Mark {
 impl Record {
     pub(super) fn of(sample: &Sample, budget: Duration) -> Self {
         let (mut rtt, mut part_length, mut part) = (Duration::ZERO, None, Part::None);
-        let mut resent = false;
+        let mut side = if sample.peer_wait > sample.own_wait { Side::PeerWaited } else { Side::Nothing };
         let what = match &sample.outcome {
             Outcome::Ok(timing) => {
                 rtt = timing.rtt;
-                resent = timing.retransmits.is_some_and(|count| count > 0);
+                if timing.retransmits.is_some_and(|count| count > 0) {
+                    side = Side::Resent;
+                }
                 (part, part_length) = match (timing.server, timing.hold, timing.phases) {
                     (Some(server), ..) => (Part::Server, Some(server)),
                     (None, Some(hold), _) => (Part::Hold, Some(hold)),
@@ -112,7 +124,7 @@ impl Record {
             what,
             part,
             mark: Mark::Own,
-            resent,
+            side,
         };
         // The rule is about each end, and only their sum is kept.
         let disturbed = sample.own_wait.max(sample.peer_wait) > WAIT_AT_MOST;
@@ -131,6 +143,8 @@ impl Record {
         const HALF_OF_DEADLINE: Duration = Duration::from_secs(1);
         match self.what {
             What::Skipped => Mark::Unsent,
+            // We did not run for so long that the wait could not be noted in full: nothing can be taken off.
+            What::Ok | What::Lost(..) if self.wait_steps == u16::MAX => Mark::Own,
             What::Ok => {
                 // Decided here, once, with the exact duration: the rule is «≥ budget».
                 let rtt = self.length(self.rtt_ns);
@@ -143,8 +157,7 @@ impl Record {
                 }
             }
             What::Lost(..) if self.wait() >= HALF_OF_DEADLINE => Mark::Own,
-            // Our own retreat and our own machine's refusal say nothing about the path.
-            What::Error(Reason::ConnectionsLow | Reason::Local) => Mark::Unsent,
+            What::Error(reason) if is_withheld(reason) => Mark::Unsent,
             What::Lost(..) | What::Refused(_) | What::Error(_) => Mark::Exceeds,
         }
     }
@@ -181,6 +194,21 @@ impl Record {
         self.mark == Mark::Own
     }
 
+    /// Whether it is marked although it was within the budget in any case.
+    pub fn within_although_marked(&self) -> bool {
+        self.mark == Mark::OwnWithin
+    }
+
+    /// Whether it is spoilt, and by the other end's waiting rather than by ours.
+    pub fn spoilt_by_peer(&self) -> bool {
+        self.spoilt() && self.side == Side::PeerWaited
+    }
+
+    /// Whether it says nothing about the path, because we kept away or our own machine refused.
+    pub fn withheld(&self) -> bool {
+        self.mark == Mark::Unsent && !self.skipped()
+    }
+
     /// Whether it was never sent.
     pub fn skipped(&self) -> bool {
         self.what == What::Skipped
@@ -188,7 +216,7 @@ impl Record {
 
     /// Whether TCP had to send something again meanwhile.
     pub fn resent(&self) -> bool {
-        self.resent
+        self.side == Side::Resent
     }
 
     /// The round trip, if a reply came.
@@ -243,6 +271,11 @@ impl Record {
     }
 }
 
+/// Our own retreat and our own machine's refusal say nothing about the path.
+pub(super) fn is_withheld(reason: Reason) -> bool {
+    matches!(reason, Reason::ConnectionsLow | Reason::Local)
+}
+
 fn nanoseconds(duration: Duration) -> u32 {
     u32::try_from(duration.as_nanos()).unwrap_or(u32::MAX)
 }
@@ -287,6 +320,18 @@ mod tests {
         };
         assert!(lost(Duration::from_millis(900)).exceeds());
         assert!(lost(Duration::from_secs(2)).spoilt());
+    }
+
+    #[test]
+    fn a_reply_that_slept_through_a_long_freeze_is_no_exceedance() {
+        assert!(reply(5000.0, 5000.0, 0.0).spoilt());
+        assert!(reply(3000.0, 2990.5, 0.0).spoilt());
+    }
+
+    #[test]
+    fn whose_waiting_spoilt_a_reply_is_known() {
+        assert!(reply(50.0, 0.0, 49.0).spoilt_by_peer());
+        assert!(!reply(50.0, 49.0, 0.4).spoilt_by_peer());
     }
 
     #[test]

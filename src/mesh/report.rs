@@ -264,7 +264,7 @@ fn warnings(view: &View<'_>, judgement: &Judgement, rule: &Rule) -> Vec<Warning>
 fn hint(link: &Link, view: &View<'_>, judgement: &Judgement, rule: &Rule) -> Option<String> {
     use probes::sample::Reason as Failed;
     let text = match judgement.reason() {
-        Reason::WithinBudget | Reason::NoBudget => return None,
+        Reason::WithinBudget | Reason::NoBudget | Reason::Reachable => return None,
         Reason::Floor | Reason::Placement | Reason::RouteChange | Reason::Margin => {
             "the two are too far apart: put them into one region, or look for a detour (VPN, proxy, firewall) on the way"
         }
@@ -273,6 +273,9 @@ fn hint(link: &Link, view: &View<'_>, judgement: &Judgement, rule: &Rule) -> Opt
         }
         Reason::Loss | Reason::Recovering => {
             "look for an overloaded link, a full connection-tracking table or a firewall that drops on the way"
+        }
+        Reason::Server if link.kind == Kind::Peer => {
+            "the agent at the other end gets too little CPU: give it some (no CPU limit) and run it again"
         }
         Reason::Server => {
             "the time is spent in PostgreSQL, not in the network: look at its CPU, locks and disk"

@@ -11,8 +11,13 @@ use super::window::{WAIT_AT_MOST, Window};
 const CONNECTS_KEPT: usize = 10;
 /// Older connects say nothing about what is slow now.
 const CONNECTS_COUNT_FOR: Duration = Duration::from_secs(90);
-/// So many comparisons are needed before a terminator is suspected.
+/// So many comparisons are needed before a terminator is suspected, and between two of them so much time, lest one stall
+/// of a server be taken for a pooler.
 const COMPARISONS: u32 = 5;
+const COMPARE_EVERY: Duration = Duration::from_secs(20);
+const COMPARE_EVERY_IN_A_LOOK: Duration = Duration::from_secs(2);
+/// A kernel sends a lost SYN again after so long: such a connect tells of a loss, not of a distance.
+const SYN_SENT_AGAIN: Duration = Duration::from_secs(1);
 
 /// One link's samples.
 #[derive(Debug, Clone)]
@@ -25,6 +30,7 @@ pub struct Series {
     /// One bit a comparison, newest lowest: the connect was far faster than the query's way through the network.
     compared: u16,
     comparisons: u32,
+    compared_at: Option<Duration>,
 }
 
 impl Series {
@@ -36,6 +42,7 @@ impl Series {
             connects: VecDeque::with_capacity(CONNECTS_KEPT),
             compared: 0,
             comparisons: 0,
+            compared_at: None,
         }
     }
 
@@ -52,18 +59,23 @@ impl Series {
     /// Takes in a bare connect.
     pub fn connected(&mut self, sample: &Sample, at: Duration) {
         let Outcome::Ok(timing) = &sample.outcome else { return };
-        if sample.own_wait > WAIT_AT_MOST {
+        if sample.own_wait > WAIT_AT_MOST || timing.rtt >= SYN_SENT_AGAIN {
             return;
         }
         if self.connects.len() == CONNECTS_KEPT {
             self.connects.pop_front();
         }
         self.connects.push_back((at, timing.rtt));
+        let pause = if self.window.hour().is_some() { COMPARE_EVERY } else { COMPARE_EVERY_IN_A_LOOK };
+        if self.compared_at.is_some_and(|before| at.saturating_sub(before) < pause) {
+            return;
+        }
         if let Some(network) = self.window.last(30).network().quantile(0.5) {
             let far_faster = timing.rtt.as_secs_f64() < 0.3 * network.as_secs_f64();
             let by_a_millisecond = network.saturating_sub(timing.rtt) > Duration::from_millis(1);
             self.compared = self.compared << 1 | u16::from(far_faster && by_a_millisecond);
             self.comparisons += 1;
+            self.compared_at = Some(at);
         }
     }
 
@@ -132,14 +144,22 @@ mod tests {
         for second in 0..30 {
             assert_eq!(series.record(&query(4.0), Duration::from_secs(second)), None);
         }
-        for second in 0..4 {
-            series.connected(&connect(0.05), Duration::from_secs(second));
-            assert!(!series.tcp_terminator_suspected());
+        (30..50).for_each(|second| series.connected(&connect(0.05), Duration::from_secs(second)));
+        for minute in 1..4 {
+            series.connected(&connect(0.05), Duration::from_secs(60 * minute));
+            assert!(!series.tcp_terminator_suspected(), "one stall is one comparison");
         }
-        series.connected(&connect(0.05), Duration::from_secs(5));
+        series.connected(&connect(0.05), Duration::from_secs(240));
         assert!(series.tcp_terminator_suspected());
-        (0..4).for_each(|second| series.connected(&connect(3.9), Duration::from_secs(second)));
+        (5..9).for_each(|minute| series.connected(&connect(3.9), Duration::from_secs(60 * minute)));
         assert!(!series.tcp_terminator_suspected());
+    }
+
+    #[test]
+    fn a_connect_whose_first_packet_got_lost_tells_no_distance() {
+        let mut series = Series::new(Window::continuous(ms(10.0)));
+        series.connected(&Timing { rtt: ms(1002.0), ..Timing::default() }.into(), Duration::ZERO);
+        assert_eq!(series.connect(Duration::ZERO), None);
     }
 
     #[test]

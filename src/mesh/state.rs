@@ -7,12 +7,15 @@
 //! | `breach` | in the long window, the share of exceedances is above the allowed one with 99 % confidence (25 of 300 at p95), and in the short one it is not below it; or not one of at least 20 was within the budget |
 //! | out of it | in the long window the share is below with 95 % confidence (8 of 300), in the short one as well, and nothing waits for its reply: about five minutes after a breach at one a second, or one minute where the floor shows that the route is another |
 //! | `at_risk` | the same is true of p99 (`tail`), or p95 has less than a tenth of the budget left (`margin`), or the peer's agent holds most echoes for longer than the budget (`server`), or the link is just back from an outage (`recovering`) |
-//! | `unreachable` | five failures in a row (three for slow kinds) over at least 5 s; a link that never answered is `unknown` for the start-up grace first |
+//! | `unreachable` | five failures in a row (three for slow kinds) over at least 5 s, more where so many fail anyway that chance brings such rows; out of it after three replies in a row. A link that never answered is `unknown` for the start-up grace first |
 //! | `left` | the peer said goodbye, for the roll-out grace; what is not back by then is `unreachable` |
-//! | `stale` | no outcome for five intervals and 10 s, or our own noise spoilt more than half of the short window (`self`) |
+//! | `stale` | no outcome for five intervals and 10 s, or more than half of the short window was spoilt by our own noise (`self`) or by the other agent's (`server`) |
 //! | `unknown` | anything else; it is never good |
 //!
 //! Between raising and clearing a state holds, so a path at the border does not flap.
+//!
+//! What our own noise has marked raises nothing: it counts among the good ones there. For clearing, a marked reply that was
+//! within the budget in any case counts as good, and no more than a tenth of the short window may be spoilt.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -24,6 +27,7 @@ use serde::Serialize;
 use super::budget::Limit;
 use super::cause::{Finding, Reason};
 use super::floor::RouteChange;
+use super::outcomes;
 use super::peer::Link;
 use super::series::Series;
 use super::window::Window;
@@ -36,8 +40,13 @@ const SILENT_FOR: Duration = Duration::from_secs(5);
 const STALE_AFTER: Duration = Duration::from_secs(10);
 /// Bare connects on the same suspicion, at most this often.
 const CONNECTS_AGAIN: Duration = Duration::from_secs(300);
-/// The same on a new one, after it was calm again: what the former connects told may be over.
+/// The same on a new one, after it was calm again: what the former connects told may be over. And where none has told
+/// anything of late.
 const CONNECTS_ANEW: Duration = Duration::from_secs(60);
+/// An outage ends with so many replies in a row.
+const BACK: u32 = 3;
+/// A shorter row of failures is no outage that would deserve to be forgotten: the path is like that.
+const OUTAGE: u32 = 20;
 /// A breach waits so long for the first of them, so that it need not guess its reason.
 const CONNECTS_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -100,6 +109,8 @@ pub struct Terms {
     pub quantile: f64,
     /// How often it is measured.
     pub interval: Duration,
+    /// PostgreSQL: whether bare connects may be made on suspicion.
+    pub connects: bool,
     /// How long it may be missing.
     pub graces: Graces,
 }
@@ -222,7 +233,8 @@ impl Watch {
         let sent = self.unanswered.remove(&slot).unwrap_or(now);
         match &sample.outcome {
             Outcome::Ok(_) => {
-                if matches!(self.state, State::Unreachable | State::Left) {
+                let all = self.series.window.all();
+                if self.state == State::Left || all.failures_in_a_row() >= OUTAGE {
                     // The outage was told as one; it is no part of what is judged from now on.
                     self.series.window.keep_last(0);
                 }
@@ -231,11 +243,15 @@ impl Watch {
             }
             Outcome::SkippedSelf => {}
             outcome => {
-                if outcome.failure().is_some_and(|failure| failure.reason == FailureReason::Left) {
+                let reason = outcome.failure().map(|failure| failure.reason);
+                if reason == Some(FailureReason::Left) {
                     self.leaves(now);
                 }
-                self.silent_since.get_or_insert(sent);
-                self.last_outcome = Some(now);
+                // Our own retreat and our own machine's refusal are no news of the path.
+                if !reason.is_some_and(outcomes::is_withheld) {
+                    self.silent_since.get_or_insert(sent);
+                    self.last_outcome = Some(now);
+                }
             }
         }
         let change = self.series.record(sample, now.saturating_sub(self.born));
@@ -283,14 +299,15 @@ impl Watch {
 
     /// Whether bare connects should tell now a busy server from a far one; asked once, answered with yes once.
     pub fn wants_connects(&mut self, now: Duration) -> bool {
-        if self.link.kind != Kind::Postgres || self.terms.limit.is_none() {
+        if self.link.kind != Kind::Postgres || self.terms.limit.is_none() || !self.terms.connects {
             return false;
         }
-        let slow = self.series.window.last(10).slow();
-        self.calm_since_connects |= slow == 0;
-        let pause = if self.calm_since_connects { CONNECTS_ANEW } else { CONNECTS_AGAIN };
+        let exceeded = self.series.window.last(10).exceeded();
+        self.calm_since_connects |= exceeded == 0;
+        let anew = self.calm_since_connects || self.series.connect(self.age(now)).is_none();
+        let pause = if anew { CONNECTS_ANEW } else { CONNECTS_AGAIN };
         let lately = self.connects_at.is_some_and(|at| now.saturating_sub(at) < pause);
-        if slow < 3 || lately {
+        if exceeded < 3 || lately {
             return false;
         }
         (self.connects_at, self.calm_since_connects) = (Some(now), false);

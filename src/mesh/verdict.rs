@@ -3,7 +3,7 @@
 //! The sequential test may be asked after every sample. Around it stand rules that statistics cannot give:
 //!
 //! * no answer before [`Rule::least`] and a least number of clean samples, so that one stall fails nobody;
-//! * but a fail after 3 s when there was not a single reply within the budget among at least 20;
+//! * but a fail after 3 s when there was not a single reply within the budget among at least 20, and hardly one spoilt;
 //! * no pass while a slot waits for its reply longer than the budget, nor with more than 10 % of the slots spoilt by our
 //!   own noise. (A disturbed reply within the budget spoils nothing: it would have come sooner yet.)
 //! * disturbed samples leave n and k of a pass and count as good ones for a fail, so our noise decides nothing. (Leaving
@@ -155,15 +155,15 @@ fn decide(
         let detail = series.window.last_failure().map_or_else(String::new, ToString::to_string);
         return (verdict, vec![Finding::new(Reason::NoReply(reason), detail)]);
     }
-    if k == n && n >= HOPELESS_SLOTS && marked == view.spoilt() - view.skipped() && elapsed >= HOPELESS_AFTER
-    {
+    let spoilt = view.spoilt();
+    let clean = f64::from(spoilt) <= SPOILT_SHARE_AT_MOST * f64::from(view.slots());
+    let hopeless = k == n && n >= HOPELESS_SLOTS && clean && view.within_although_marked() == 0;
+    if hopeless && elapsed >= HOPELESS_AFTER {
         return (Verdict::Fail, why());
     }
     let bets = Bets::on(rule.quantile);
     let worth = 1.0 / Dependence::of(view.exceedances()).design_effect();
     let (nf, kf) = (f64::from(n) * worth, f64::from(k) * worth);
-    let spoilt = view.spoilt();
-    let clean = f64::from(spoilt) <= SPOILT_SHARE_AT_MOST * f64::from(view.slots());
     let within = bets.ln_pass(nf, kf) >= -rule.alpha.ln();
     if elapsed >= rule.least || progress.ended {
         if within && clean && progress.overdue == 0 && n >= rule.fewest_to_pass() {
@@ -179,7 +179,13 @@ fn decide(
         // However long it was fine before: it does not answer now, and the time is up.
         return (Verdict::Fail, why());
     }
-    let finding = if !clean {
+    let finding = if !clean && view.spoilt_by_peer() * 2 > spoilt {
+        let text = format!(
+            "{spoilt} of {} slots were spoilt: the other agent's thread waited for a CPU",
+            view.slots()
+        );
+        Finding::new(Reason::Server, text)
+    } else if !clean {
         Finding::new(
             Reason::SelfNoise,
             format!("{spoilt} of {} slots were spoilt by this machine itself", view.slots()),
@@ -334,6 +340,11 @@ mod tests {
             _ => ok(0.5),
         });
         assert_eq!(after(half_spoilt).0, Verdict::Inconclusive, "3 % are not over 5 %");
+        // What is judged at all is certainly over the budget; nine times as much nobody knows.
+        let biased = (0..300).map(|i| if i % 10 == 0 { ok(20.0) } else { stalled() });
+        assert_eq!(after(biased), (Verdict::Inconclusive, "self"));
+        let starved_peer = (0..200).map(|_| Sample { peer_wait: Duration::from_millis(39), ..ok(40.0) });
+        assert_eq!(after(starved_peer), (Verdict::Inconclusive, "server"), "it is not our machine");
     }
 
     #[test]

@@ -13,11 +13,14 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use probes::sample::{Direction, Failure, Outcome, Phases, Reason, Sample};
+use probes::sample::{Direction, Failure, Outcome, Phases, Sample};
 
-use super::distribution::{Distribution, rank};
 use super::hour::Hour;
 use super::outcomes::{Counts, Record};
+
+mod view;
+
+pub use view::View;
 
 /// How many outcomes a continuous series keeps: five minutes at one a second.
 pub const KEPT: usize = 300;
@@ -201,199 +204,9 @@ impl Window {
     }
 }
 
-/// A stretch of outcomes.
-#[derive(Debug, Clone)]
-pub struct View<'a> {
-    records: std::collections::vec_deque::Iter<'a, Record>,
-    window: &'a Window,
-}
-
-impl<'a> View<'a> {
-    /// The outcomes, oldest first.
-    pub fn records(&self) -> impl DoubleEndedIterator<Item = &'a Record> + ExactSizeIterator {
-        self.records.clone()
-    }
-
-    /// The round trip at which an exceedance begins.
-    pub fn budget(&self) -> Duration {
-        self.window.budget
-    }
-
-    fn how_many(&self, which: impl Fn(&Record) -> bool) -> u32 {
-        u32::try_from(self.records().filter(|record| which(record)).count()).unwrap_or(u32::MAX)
-    }
-
-    /// All slots that have an outcome.
-    pub fn slots(&self) -> u32 {
-        u32::try_from(self.records.len()).unwrap_or(u32::MAX)
-    }
-
-    /// n of the verdict: the slots that say something about the path.
-    pub fn judged(&self) -> u32 {
-        self.how_many(Record::judged)
-    }
-
-    /// k of the verdict: judged slots without a reply faster than the budget.
-    pub fn exceeded(&self) -> u32 {
-        self.how_many(Record::exceeds)
-    }
-
-    /// Judged slots that took this long or longer, or got no reply.
-    pub fn slower_than(&self, duration: Duration) -> u32 {
-        self.how_many(|record| record.judged() && record.rtt().is_none_or(|rtt| rtt >= duration))
-    }
-
-    /// Echoes that the reflector held for this long or longer, which is no part of the round trip.
-    pub fn held_longer_than(&self, duration: Duration) -> u32 {
-        self.how_many(|record| record.judged() && record.hold().is_some_and(|hold| hold >= duration))
-    }
-
-    /// Judged slots with a reply that took the budget or longer.
-    pub fn slow(&self) -> u32 {
-        self.how_many(|record| record.exceeds() && record.rtt().is_some())
-    }
-
-    /// Those of them during which TCP had to send something again.
-    pub fn slow_and_resent(&self) -> u32 {
-        self.how_many(|record| record.exceeds() && record.resent())
-    }
-
-    /// Slots that our own noise made useless: not sent, or over the budget by who knows whose fault.
-    pub fn spoilt(&self) -> u32 {
-        self.how_many(|record| record.spoilt() || record.skipped())
-    }
-
-    /// Disturbed by our own noise, whatever came of it.
-    pub fn marked(&self) -> u32 {
-        self.how_many(Record::marked)
-    }
-
-    /// Not sent, because we ourselves were late.
-    pub fn skipped(&self) -> u32 {
-        self.how_many(Record::skipped)
-    }
-
-    /// Slots that were sent and got no reply, whatever the cause.
-    pub fn without_reply(&self) -> u32 {
-        self.how_many(|record| record.failure().is_some())
-    }
-
-    /// Slots with a reply.
-    pub fn replies(&self) -> u32 {
-        self.how_many(|record| record.rtt().is_some())
-    }
-
-    /// Slots by outcome.
-    pub fn counts(&self) -> Counts {
-        let mut counts = Counts::default();
-        self.records().for_each(|record| record.count_into(&mut counts));
-        counts
-    }
-
-    /// Losses whose side is known: on the way there, on the way back.
-    pub fn lost_by_direction(&self) -> (u32, u32) {
-        (
-            self.how_many(|record| record.direction() == Some(Direction::There)),
-            self.how_many(|record| record.direction() == Some(Direction::Back)),
-        )
-    }
-
-    /// The most frequent reason for having no reply, with its count; among equals, the first in the order of [`Reason`].
-    pub fn main_failure(&self) -> Option<(u32, Reason)> {
-        let mut counts = std::collections::BTreeMap::new();
-        for reason in self.records().filter_map(Record::failure) {
-            *counts.entry(reason).or_insert(0) += 1;
-        }
-        counts.into_iter().rev().max_by_key(|(_, count)| *count).map(|(reason, count)| (count, reason))
-    }
-
-    /// Losses, refusals and errors at the very end, without a reply in between.
-    pub fn failures_in_a_row(&self) -> u32 {
-        let row = self.records().rev().filter(|record| !record.skipped() && !record.marked());
-        u32::try_from(row.take_while(|record| record.failure().is_some()).count()).unwrap_or(u32::MAX)
-    }
-
-    /// The stretch since the exceedances began: the suffix in which they are most in excess of `share`. The typical
-    /// round trip of a path that broke a minute ago is not found among four good minutes before.
-    pub fn since_onset(&self, share: f64) -> View<'a> {
-        let (mut sum, mut best, mut from) = (0.0, 0.0, self.records.len());
-        for (index, record) in self.records().enumerate().rev().filter(|(_, record)| record.judged()) {
-            sum += if record.exceeds() { 1.0 - share } else { -share };
-            if sum >= best {
-                (best, from) = (sum, index);
-            }
-        }
-        let mut records = self.records.clone();
-        if let Some(last_before) = from.checked_sub(1) {
-            records.nth(last_before);
-        }
-        Self { records, window: self.window }
-    }
-
-    fn distribution(&self, of: impl Fn(&Record) -> Option<Duration>) -> Distribution {
-        Distribution::of(self.records().filter_map(of).collect())
-    }
-
-    /// Round trips of the unmarked slots that got a reply.
-    pub fn rtt(&self) -> Distribution {
-        self.distribution(Record::judged_rtt)
-    }
-
-    /// How much longer than the fastest each of them took (RFC 5481's PDV, on the round trip).
-    pub fn pdv(&self) -> Distribution {
-        let rtt = self.rtt();
-        let floor = rtt.min().unwrap_or_default();
-        rtt.map(|rtt| rtt.saturating_sub(floor))
-    }
-
-    /// Shares of the round trips outside the server's program.
-    pub fn network(&self) -> Distribution {
-        self.distribution(|record| Some(record.judged_rtt()?.saturating_sub(record.server()?)))
-    }
-
-    /// Shares of the network in the queries that took `budget` or longer.
-    pub fn slow_network(&self, budget: Duration) -> Distribution {
-        let slow = |record: &Record| record.judged_rtt().filter(|rtt| *rtt >= budget);
-        self.distribution(|record| Some(slow(record)?.saturating_sub(record.server()?)))
-    }
-
-    /// PostgreSQL's execution of the queries that took `budget` or longer.
-    pub fn slow_server(&self, budget: Duration) -> Distribution {
-        self.distribution(|record| {
-            record.judged_rtt().filter(|rtt| *rtt >= budget).and_then(|_| record.server())
-        })
-    }
-
-    /// PostgreSQL's execution times.
-    pub fn server(&self) -> Distribution {
-        self.distribution(|record| record.judged_rtt().and(record.server()))
-    }
-
-    /// How long reflectors held the echoes; no part of the round trips.
-    pub fn hold(&self) -> Distribution {
-        self.distribution(|record| record.judged_rtt().and(record.hold()))
-    }
-
-    /// HTTP: whole requests, from the look-up of the name to the end of the body.
-    pub fn total(&self) -> Distribution {
-        self.distribution(|record| record.judged_rtt().and(record.total()))
-    }
-
-    /// The quantile over all judged slots, where a slot without a reply is infinitely slow: `None` means just that, or
-    /// that there is no slot at all.
-    pub fn judged_quantile(&self, quantile: f64) -> Option<Duration> {
-        self.rtt().at_rank(rank(quantile, self.judged()))
-    }
-
-    /// Whether each judged slot exceeded the budget, in order.
-    pub fn exceedances(&self) -> impl Iterator<Item = bool> + 'a {
-        self.records.clone().filter(|record| record.judged()).map(Record::exceeds)
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use probes::sample::Timing;
+    use probes::sample::{Reason, Timing};
 
     use super::*;
 
@@ -468,7 +281,10 @@ mod tests {
         };
         assert_eq!(view_of(&|i| i >= 275, 300), (25, 25));
         assert_eq!(view_of(&|i| i == 20 || i >= 275, 300), (25, 25), "a stray one long before");
-        assert_eq!(view_of(&|_| false, 300), (0, 0));
+        assert_eq!(view_of(&|_| false, 300), (300, 0));
+        assert_eq!(view_of(&|i| i < 12, 300), (12, 12), "mended long ago");
+        let (n, _) = view_of(&|i| i % 14 == 13, 294);
+        assert_eq!(n, 294, "the last slow one alone is no onset");
         let (n, k) = view_of(&|i| i % 5 == 0, 300);
         assert!(n >= 290 && k >= 58, "a steady fifth began at the beginning: {k} of {n}");
     }

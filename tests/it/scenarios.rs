@@ -63,6 +63,9 @@ struct Act {
     /// Nothing answers, with this reason.
     #[serde(default)]
     fails: Option<String>,
+    /// But its port accepts connections all the same.
+    #[serde(default)]
+    still_accepts: bool,
     /// PostgreSQL's execution, a part of the round trip.
     #[serde(default)]
     server_ms: f64,
@@ -132,6 +135,7 @@ fn sample(act: &Act, slot: u64, kind: Kind) -> (Sample, Duration) {
             "refused" => (Reason::Refused, ms(0.5)),
             "closed" => (Reason::Closed, ms(0.5)),
             "left" => (Reason::Left, ms(0.5)),
+            "connections_low" => (Reason::ConnectionsLow, ms(0.0)),
             other => panic!("{other} is not a reason of this player"),
         };
         return (Failure::new(reason, "as the story says").into(), after);
@@ -195,6 +199,7 @@ fn play(story: &Story) -> Seen {
         limit: budgets.limit(Some(Role::Coderd), Some(role)),
         quantile: budgets.quantile,
         interval: story.interval,
+        connects: true,
         graces: Graces::default(),
     };
     let mut watch = Watch::new(link, terms, Duration::ZERO);
@@ -252,7 +257,7 @@ fn play(story: &Story) -> Seen {
                 if queue.values().filter(|next| matches!(next, Next::Connect)).count() == 0 {
                     push(&mut queue, now + Duration::from_secs(30), Next::Connect);
                 }
-                if act.fails.is_none() && !act.frozen && !act.jump {
+                if (act.fails.is_none() || act.still_accepts) && !act.frozen && !act.jump {
                     let connect = ms(act.connect_ms.unwrap_or(act.rtt_ms));
                     watch.connected(&Timing { rtt: connect, ..Timing::default() }.into(), now);
                 }

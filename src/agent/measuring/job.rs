@@ -35,23 +35,18 @@ pub(super) async fn measure(
     let tell = |event| {
         let _ = events.send(event);
     };
-    let start = now();
     if persistent {
-        // Not all at once: each at its own place in the first second.
-        sleep(schedule.at(0).min(Duration::from_secs(1))).await;
+        // Not all at once: each at its own place in the first second, whatever its interval.
+        sleep(Schedule { interval: Duration::from_secs(1), ..schedule }.at(0)).await;
     }
     let opened = open(&kit, if persistent { 1 } else { OPEN_ATTEMPTS }).await;
     let stands = matches!(opened.outcome, Outcome::Ok(_));
     tell(Event::Opened { job, sample: opened });
     if stands || persistent {
-        let start = if persistent { start } else { now() };
+        let start = now();
         let mut in_flight = JoinSet::new();
         for slot in (0..).take_while(|slot| schedule.slots.is_none_or(|slots| *slot < slots)) {
             let intended = start + schedule.at(slot);
-            if persistent && slot == 0 && intended < now() {
-                // Its instant went by while the connection was opened.
-                continue;
-            }
             sleep_until(intended).await;
             let late = now().saturating_duration_since(intended);
             if late > TOO_LATE {
@@ -59,28 +54,42 @@ pub(super) async fn measure(
                 continue;
             }
             tell(Event::Sent { job, slot, late });
-            let (kit, answers) = (Arc::clone(&kit), events.clone());
+            let (kit, mut promise) = (Arc::clone(&kit), Promise { job, slot, events: Some(events.clone()) });
             in_flight.spawn(async move {
                 let order = Order { step: Step::Measure, deadline: DEADLINE };
-                let sample = own::sample(&*kit, order).await;
-                let _ = answers.send(Event::Slot { job, slot, sample });
+                promise.keep(own::sample(&*kit, order).await);
             });
-            while let Some(ended) = in_flight.try_join_next() {
-                tell_of_panic(job, ended, &events);
-            }
+            while in_flight.try_join_next().is_some() {}
         }
-        while let Some(ended) = in_flight.join_next().await {
-            tell_of_panic(job, ended, &events);
-        }
+        while in_flight.join_next().await.is_some() {}
     }
     tell(Event::Done { job });
 }
 
-/// A slot never goes without an outcome, and a fault of ours says nothing about the path.
-fn tell_of_panic(job: u32, ended: Result<(), tokio::task::JoinError>, events: &UnboundedSender<Event>) {
-    if let Err(error) = ended {
-        let failure = Failure::new(Reason::Local, format!("the probe itself failed: {error}"));
-        let _ = events.send(Event::Slot { job, slot: u64::MAX, sample: failure.into() });
+/// A slot never goes without an outcome: one whose task is ended (its job is replaced) or fails says so itself. Neither
+/// says anything about the path.
+struct Promise {
+    job: u32,
+    slot: u64,
+    events: Option<UnboundedSender<Event>>,
+}
+
+impl Promise {
+    fn keep(&mut self, sample: Sample) {
+        if let Some(events) = self.events.take() {
+            let _ = events.send(Event::Slot { job: self.job, slot: self.slot, sample });
+        }
+    }
+}
+
+impl Drop for Promise {
+    fn drop(&mut self) {
+        let sample = if std::thread::panicking() {
+            Failure::new(Reason::Local, "the probe itself failed: this is a fault to report").into()
+        } else {
+            Sample::skipped_self()
+        };
+        self.keep(sample);
     }
 }
 

@@ -33,8 +33,20 @@ impl Watch {
                 findings
             }
             (State::Left, _) => of(failure()),
+            (State::Stale, _) if matches!(self.reason, Reason::NoReply(_)) => of(failure()),
             (State::Stale, _) => {
                 let short = self.series.window.last(SHORT);
+                let silent = now.saturating_sub(self.last_outcome.unwrap_or(self.born));
+                if silent >= self.stale_after() {
+                    return of(format!("no outcome for {} s", silent.as_secs()));
+                }
+                if self.reason == Reason::Server {
+                    return of(format!(
+                        "{} of the last {} slots were spoilt: the other agent's thread waited for a CPU",
+                        short.spoilt_by_peer(),
+                        short.slots()
+                    ));
+                }
                 of(format!(
                     "this agent itself skipped {} and spoilt {} of the last {} slots",
                     short.skipped(),
