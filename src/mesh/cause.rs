@@ -167,6 +167,21 @@ fn first(series: &Series, view: &View<'_>, budget: Duration, now: Duration) -> F
         return Finding::new(Reason::Server, text);
     }
     let over = format!("p50 {} of {} round trips since it began", ms(median), rtt.len());
+    // If the way were to blame, it would be so for some of the connects too.
+    let connects: Vec<_> = series.connects(now).collect();
+    let fast_all = !connects.iter().any(|connect| is_far(*connect, budget));
+    let slow_share = f64::from(exceeded - silent) / f64::from(view.judged().max(1));
+    let by_chance = (1.0 - slow_share).powi(i32::try_from(connects.len()).unwrap_or(i32::MAX));
+    if median < budget && !network.is_empty() && fast_all && by_chance <= 0.05 {
+        let text = format!(
+            "{} of {} queries took {} or longer, none of {} bare connects did",
+            exceeded - silent,
+            view.judged(),
+            ms(budget),
+            connects.len()
+        );
+        return Finding::new(Reason::ServerOrProxy, text);
+    }
     if median < budget {
         let again = if resent > 0 {
             format!("; in {resent} of them TCP sent something again")
@@ -342,6 +357,14 @@ mod tests {
             ["server_or_proxy"],
             "the way is short enough"
         );
+        let now_and_then = |every| (0..200).map(move |i| query(if i % every == 0 { 40.0 } else { 0.4 }, 0.1));
+        assert_eq!(
+            reasons(now_and_then(3), &[0.3; 10]),
+            ["server_or_proxy"],
+            "a third of the connects would be slow"
+        );
+        assert_eq!(reasons(now_and_then(3), &[0.3; 3]), ["jitter"], "three connects may be fast by chance");
+        assert_eq!(reasons(now_and_then(14), &[0.3; 10]), ["jitter"], "and ten where few are slow");
         let stopped = |i| match i % 25 {
             0..3 => Failure::new(FailureReason::Timeout, "no answer").into(),
             _ => query(0.4, 0.1),

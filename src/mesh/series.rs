@@ -79,19 +79,17 @@ impl Series {
         }
     }
 
-    /// The median of the last five bare connects, as far as they are of late; `None` when there is none. More of them
-    /// would reach back behind a failover.
+    /// The bare connects of late, newest first.
+    pub fn connects(&self, now: Duration) -> impl Iterator<Item = Duration> {
+        let late = move |at: Duration| now.saturating_sub(at) <= CONNECTS_COUNT_FOR;
+        self.connects.iter().rev().filter(move |(at, _)| late(*at)).map(|(_, connect)| *connect)
+    }
+
+    /// The median of the last five of them; `None` when there is none. More of them would reach back behind a failover.
     pub fn connect(&self, now: Duration) -> Option<Duration> {
-        let mut late: Vec<_> = self
-            .connects
-            .iter()
-            .rev()
-            .take(5)
-            .filter(|(at, _)| now.saturating_sub(*at) <= CONNECTS_COUNT_FOR)
-            .map(|(_, connect)| *connect)
-            .collect();
-        late.sort_unstable();
-        late.get(late.len().checked_sub(1)? / 2).copied()
+        let mut last: Vec<_> = self.connects(now).take(5).collect();
+        last.sort_unstable();
+        last.get(last.len().checked_sub(1)? / 2).copied()
     }
 
     /// Forgets the bare connects so far: what they told was before the slowness that is to be explained.

@@ -47,8 +47,9 @@ const CONNECTS_ANEW: Duration = Duration::from_secs(60);
 const BACK: u32 = 3;
 /// A shorter row of failures is no outage that would deserve to be forgotten: the path is like that.
 const OUTAGE: u32 = 20;
-/// A breach waits so long for the first of them, so that it need not guess its reason.
-const CONNECTS_PATIENCE: Duration = Duration::from_secs(5);
+/// A breach waits so long for so many of them, so that it need not guess its reason.
+const CONNECTS_PATIENCE: Duration = Duration::from_secs(6);
+const CONNECTS_TELL: usize = 5;
 
 /// How a link stands. The order is that of severity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -315,10 +316,10 @@ impl Watch {
         true
     }
 
-    /// Bare connects were asked for, and the first has not come yet.
+    /// Bare connects were asked for, and too few have come yet.
     fn waits_for_connect(&self, now: Duration) -> bool {
         self.connects_at.is_some_and(|asked| now.saturating_sub(asked) < CONNECTS_PATIENCE)
-            && self.series.connect(self.age(now)).is_none()
+            && self.series.connects(self.age(now)).count() < CONNECTS_TELL
     }
 
     /// Slots that wait for their reply longer than the budget.

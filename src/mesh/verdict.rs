@@ -180,10 +180,8 @@ fn decide(
         return (Verdict::Fail, why());
     }
     let finding = if !clean && view.spoilt_by_peer() * 2 > spoilt {
-        let text = format!(
-            "{spoilt} of {} slots were spoilt: the other agent's thread waited for a CPU",
-            view.slots()
-        );
+        let text =
+            format!("{spoilt} of {} slots were spoilt: the other agent waited for a CPU", view.slots());
         Finding::new(Reason::Server, text)
     } else if !clean {
         Finding::new(

@@ -283,6 +283,7 @@ mod tests {
         assert_eq!(view_of(&|i| i == 20 || i >= 275, 300), (25, 25), "a stray one long before");
         assert_eq!(view_of(&|_| false, 300), (300, 0));
         assert_eq!(view_of(&|i| i < 12, 300), (12, 12), "mended long ago");
+        assert_eq!(view_of(&|i| (270..295).contains(&i), 300), (30, 25), "mended just now");
         let (n, _) = view_of(&|i| i % 14 == 13, 294);
         assert_eq!(n, 294, "the last slow one alone is no onset");
         let (n, k) = view_of(&|i| i % 5 == 0, 300);

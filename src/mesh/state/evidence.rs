@@ -42,7 +42,7 @@ impl Watch {
                 }
                 if self.reason == Reason::Server {
                     return of(format!(
-                        "{} of the last {} slots were spoilt: the other agent's thread waited for a CPU",
+                        "{} of the last {} slots were spoilt: the other agent waited for a CPU",
                         short.spoilt_by_peer(),
                         short.slots()
                     ));

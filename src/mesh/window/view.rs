@@ -162,17 +162,19 @@ impl<'a> View<'a> {
         if all == 0 { 0.0 } else { f64::from(failed) / f64::from(all) }
     }
 
-    /// The stretch of the exceedances, from where they began to the last of them: the suffix, without the good ones at
-    /// its end, in which they are most in excess of `share`. The typical round trip of a path that broke a minute ago is
-    /// not found among four good minutes before, nor that of one that was mended among the good ones since.
+    /// The stretch of the exceedances, from where they began to where they ended, if they did: the suffix in which they
+    /// are most in excess of `share`, without a long row of good ones at its end. The typical round trip of a path that
+    /// broke a minute ago is not found among four good minutes before, nor that of one that was mended among the good ones
+    /// since.
     ///
-    /// A few slow ones side by side are no onset: it has at least 20 judged outcomes and half of all exceedances, or else
+    /// A few slow ones side by side are no onset: it has at least 10 judged outcomes and half of all exceedances, or else
     /// it is everything.
     pub fn since_onset(&self, share: f64) -> View<'a> {
-        const AT_LEAST: u32 = 20;
+        const AT_LEAST: u32 = 10;
+        const MENDED: usize = 20;
         let mut records = self.records.clone();
         let trailing = self.records().rev().take_while(|record| !record.exceeds()).count();
-        if trailing > 0 && trailing < records.len() {
+        if (MENDED..records.len()).contains(&trailing) {
             records.nth_back(trailing - 1);
         }
         let (mut sum, mut best, mut from, mut within) = (0.0, f64::NEG_INFINITY, 0, 0);
