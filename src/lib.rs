@@ -1,7 +1,7 @@
 //! `probe` measures the round trips between coderd replicas and PostgreSQL and judges them against Coder's budget.
 //!
 //! **Hands** (the crate [`probes`]) take one sample; the **mind** ([`mesh`]) knows and judges; **doors** ([`cli`],
-//! [`config`], [`web`], [`export`]) let facts in and findings out; the **heart** ([`agent`]) carries things between
+//! [`config`], [`discovery`], [`web`], [`export`]) let facts in and findings out; the **heart** ([`agent`]) carries things between
 //! them, for as long as it is told to or, in [`check`], for one bounded look.
 //!
 //! ```text
@@ -17,6 +17,7 @@ pub mod check;
 pub mod cli;
 pub mod config;
 pub mod demo;
+pub mod discovery;
 pub mod export;
 pub mod mesh;
 pub mod web;

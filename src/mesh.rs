@@ -7,6 +7,7 @@
 //! * [`schedule`] – when to send: an open loop, fixed before the first answer;
 //! * [`outcomes`], [`window`], [`hour`] – what the samples of one link amount to, and [`series`] all that is kept of it;
 //! * [`floor`] – the fastest round trips, and whether the route has changed;
+//! * [`roster`] – who is there, by all sources together;
 //! * [`distribution`] – exact quantiles; [`binomial`], [`sequential`] – the exact distribution, and the test that may stop when it knows;
 //! * [`cause`] – why a target is over its budget, with the evidence;
 //! * [`verdict`] – one bounded look: pass, fail or inconclusive;
@@ -27,6 +28,7 @@ pub mod links;
 pub mod outcomes;
 pub mod peer;
 pub mod report;
+pub mod roster;
 pub mod schedule;
 pub mod sequential;
 pub mod series;
