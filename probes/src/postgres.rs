@@ -1,7 +1,7 @@
 //! PostgreSQL: the phases of a connect, then one timed query per sample on a connection that stays open.
 //!
 //! The server stamps when it received the statement and when it ran it, so the round trip splits into execution and
-//! network (`postgres/query.rs`). Nothing here may harm the database: one connection per target (two once NOTIFY is measured),
+//! network (`postgres/query.rs`). Nothing here may harm the database: one connection per target and one for facts (`postgres/reader.rs`),
 //! a statement that touches no table, server-side limits of 2 s, and a retreat when free connections run short.
 
 use std::sync::Arc;
@@ -18,6 +18,7 @@ mod encryption;
 mod failure;
 pub mod passfile;
 mod query;
+pub mod reader;
 
 use connect::Dial;
 use conninfo::Conninfo;

@@ -12,9 +12,11 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, Connection, Row, Statement};
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{AsyncMessage, Client, Connection, Notification, Row, Statement};
 
 use super::Room;
 use super::conninfo::TargetSessionAttrs;
@@ -40,8 +42,12 @@ pub(super) struct Session {
     retransmits: AtomicU32,
     ended: Arc<OnceLock<Failure>>,
     last_look: Mutex<Stopwatch>,
+    notes: Mutex<Option<mpsc::Receiver<Notification>>>,
     driver: JoinHandle<()>,
 }
+
+/// So many notifications wait to be taken; one that finds no room is dropped, as nobody listens then.
+const NOTES: usize = 256;
 
 /// How long the driver may take to say goodbye to the server. On a dead line it would wait for a quarter of an hour.
 const GOODBYE: Duration = Duration::from_secs(2);
@@ -74,10 +80,11 @@ impl Session {
         T: tokio_postgres::tls::TlsStream + Unpin + Send + 'static,
     {
         let ended = Arc::new(OnceLock::new());
+        let (noted, notes) = mpsc::channel(NOTES);
         let driver = tokio::spawn({
             let (ended, place) = (Arc::clone(&ended), place.clone());
             async move {
-                let end = match connection.await {
+                let end = match drive(connection, noted).await {
                     Ok(()) => Failure::new(Reason::Closed, "the server closed the connection"),
                     Err(error) => failure(&error, &place),
                 };
@@ -104,6 +111,7 @@ impl Session {
             retransmits: AtomicU32::new(0),
             ended,
             last_look: Mutex::new(Stopwatch::start()),
+            notes: Mutex::new(Some(notes)),
             driver,
         })
     }
@@ -117,6 +125,30 @@ impl Session {
     fn new_retransmits(&self) -> Option<u32> {
         let count = tcp_info::of(self.socket.as_ref()?)?.retransmits;
         Some(count.saturating_sub(self.retransmits.swap(count, Ordering::Relaxed)))
+    }
+
+    /// The notifications of this connection; whoever takes them has them alone.
+    pub(super) fn notes(&self) -> Option<mpsc::Receiver<Notification>> {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Rows of one statement, in one round trip and without a name.
+    pub(super) async fn rows(
+        &self,
+        sql: &str,
+        parameters: &[(&(dyn ToSql + Sync), Type)],
+    ) -> Result<Vec<Row>, Failure> {
+        self.client.query_typed(sql, parameters).await.map_err(|error| failure(&error, &self.place))
+    }
+
+    /// Statements without rows or parameters.
+    pub(super) async fn run(&self, sql: &str) -> Result<(), Failure> {
+        self.client.batch_execute(sql).await.map_err(|error| failure(&error, &self.place))
+    }
+
+    /// Our own address on this connection.
+    pub(super) fn local(&self) -> Option<SocketAddr> {
+        socket2::SockRef::from(self.socket.as_ref()?).local_addr().ok()?.as_socket()
     }
 
     /// The address at the other end; `None` for a Unix socket.
@@ -216,7 +248,7 @@ impl Session {
     }
 
     async fn one(&self, query: &str) -> Result<Row, Failure> {
-        let rows = self.client.query_typed(query, &[]).await.map_err(|error| failure(&error, &self.place))?;
+        let rows = self.rows(query, &[]).await?;
         rows.into_iter().next().ok_or_else(|| Failure::new(Reason::Protocol, "the server gave no row"))
     }
 
@@ -227,6 +259,24 @@ impl Session {
     ) -> Result<T, Failure> {
         row.try_get(index).map_err(|error| failure(&error, &self.place))
     }
+}
+
+/// Does the connection's work to its end.
+async fn drive<S, T>(
+    mut connection: Connection<S, T>,
+    noted: mpsc::Sender<Notification>,
+) -> Result<(), tokio_postgres::Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    while let Some(message) = std::future::poll_fn(|cx| connection.poll_message(cx)).await {
+        if let AsyncMessage::Notification(note) = message? {
+            // Where there is no room, or nobody took the other end, nobody wants it.
+            let _ = noted.try_send(note);
+        }
+    }
+    Ok(())
 }
 
 /// T3−T2 on the server's own clock; `None` when it went backwards.
