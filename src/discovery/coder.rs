@@ -1,0 +1,324 @@
+//! Coder's own PostgreSQL as a source: its `replicas`, `workspace_proxies` and `provisioner_daemons`, and beside them the
+//! agents, which tell each other by NOTIFY where they answer ([`super::presence`]).
+//!
+//! One connection, a few rows every ten seconds and whenever coderd itself says that a replica has come or gone. What this
+//! role may not read is said once, and the rest goes on.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use probes::postgres::conninfo::Conninfo;
+use probes::postgres::reader::{Reader, ToSql, Type};
+use probes::sample::{Failure, Reason};
+use probes::stopwatch::Stopwatch;
+use probes::target::HostPort;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{MissedTickBehavior, interval, sleep};
+
+use super::News;
+use super::presence::{ANNOUNCE_EVERY, Announcement, CHANNEL, Heard};
+use crate::mesh::peer::Own;
+use crate::mesh::roster::Source;
+
+mod columns;
+mod replicas;
+mod rows;
+
+use columns::{CATALOGUE, Queries, Query};
+use replicas::Ledger;
+use rows::{agent_beside, get, provisioner, proxy, replica};
+
+/// coderd notifies on this channel whenever a replica changes.
+const REPLICA_CHANNEL: &str = "replica";
+/// The rows are not read more often than this, however much is notified.
+const READ_AT_MOST_EVERY: Duration = Duration::from_secs(1);
+/// And the rights are looked at anew this often: they may have been granted meanwhile.
+const LOOK_AT_RIGHTS_EVERY: Duration = Duration::from_secs(300);
+const OPEN_WITHIN: Duration = Duration::from_secs(5);
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// Our own announcement comes back within this, or LISTEN does not work here.
+const ECHO_WITHIN: Duration = Duration::from_secs(5);
+
+/// How Coder's database is read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// Coder's own connection string.
+    pub conninfo: Conninfo,
+    /// Who we are.
+    pub own: Own,
+    /// What this machine, or pod, calls itself.
+    pub host_name: Option<String>,
+    /// Where our reflector can be reached; where it listens on any address, that is found out.
+    pub reflector: Option<SocketAddr>,
+    /// Addresses to announce instead of what is found out.
+    pub advertise: Vec<HostPort>,
+    /// The port of agents beside replicas that cannot announce themselves.
+    pub peer_port: u16,
+    /// How often the rows are read.
+    pub every: Duration,
+}
+
+/// Watches until nobody listens, or `stop` is set: then says goodbye to the other agents.
+pub async fn watch(settings: Settings, news: mpsc::Sender<News>, mut stop: watch::Receiver<bool>) {
+    let mut pause = FIRST_PAUSE;
+    let mut view = View::new(settings);
+    loop {
+        let session = async {
+            match Reader::open(&view.settings.conninfo, OPEN_WITHIN).await {
+                Ok(reader) => view.follow(reader, &news, &mut pause, stop.clone()).await,
+                Err(failure) => Err(failure),
+            }
+        };
+        match session.await {
+            Ok(()) => return,
+            Err(failure) => {
+                // The agents may be reached all the same, so what was heard of them stays too.
+                if news.send(News::Failed(Source::Coder, failure.to_string())).await.is_err() {
+                    return;
+                }
+            }
+        }
+        tokio::select! {
+            () = sleep(pause) => {}
+            () = news.closed() => return,
+            _ = stop.changed() => return,
+        }
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// What is known over all connections.
+struct View {
+    settings: Settings,
+    since: Stopwatch,
+    ledger: Ledger,
+    heard: Heard,
+    said: BTreeSet<String>,
+}
+
+/// What is known of one connection.
+struct Connection {
+    reader: Reader,
+    queries: Queries,
+    /// Whether notifications come back to whoever sends them; `None` until that is known.
+    listens: Option<bool>,
+    announcement: Announcement,
+}
+
+impl View {
+    fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            since: Stopwatch::start(),
+            ledger: Ledger::default(),
+            heard: Heard::default(),
+            said: BTreeSet::new(),
+        }
+    }
+
+    /// Reads and listens on one connection; `Ok` when nobody wants to know any more.
+    async fn follow(
+        &mut self,
+        reader: Reader,
+        news: &mpsc::Sender<News>,
+        pause: &mut Duration,
+        mut stop: watch::Receiver<bool>,
+    ) -> Result<(), Failure> {
+        let announcement = self.announcement(&reader);
+        let queries = what_may_be_asked(&reader).await?;
+        let mut connection = Connection { reader, queries, listens: None, announcement };
+        if let Err(failure) = connection.listen().await {
+            connection.listens = Some(false);
+            self.blind(news, Source::Presence, cannot_listen(&failure)).await;
+        }
+        *pause = FIRST_PAUSE;
+        let mut read = interval(self.settings.every);
+        read.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut announce = interval(ANNOUNCE_EVERY);
+        announce.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut rights = interval(LOOK_AT_RIGHTS_EVERY);
+        rights.reset();
+        let (mut announced, mut last_read) = (None::<Stopwatch>, None::<Stopwatch>);
+        let mut wants_read = false;
+        loop {
+            let may_read_in = last_read
+                .as_ref()
+                .map_or(Duration::ZERO, |watch| READ_AT_MOST_EVERY.saturating_sub(watch.elapsed()));
+            let echo_in = announced
+                .as_ref()
+                .map_or(ECHO_WITHIN, |watch: &Stopwatch| ECHO_WITHIN.saturating_sub(watch.elapsed()));
+            tokio::select! {
+                () = news.closed() => return Ok(()),
+                _ = stop.changed() => {
+                    connection.goodbye().await;
+                    return Ok(());
+                }
+                note = connection.reader.heard() => {
+                    let note = note?;
+                    if note.channel == CHANNEL {
+                        connection.listens = Some(true);
+                        let is_new = self.heard.hear(&note.payload, self.since.elapsed());
+                        let mine = Announcement::decode(&note.payload).is_some_and(|said| said == connection.announcement);
+                        if is_new && !mine {
+                            // So that whoever has just come need not wait for half a minute.
+                            connection.announce().await?;
+                        }
+                        self.tell_presence(news).await;
+                    } else {
+                        wants_read = true;
+                    }
+                }
+                _ = read.tick() => wants_read = true,
+                () = sleep(may_read_in), if wants_read => {
+                    wants_read = false;
+                    last_read = Some(Stopwatch::start());
+                    self.read(&connection, news).await?;
+                }
+                _ = announce.tick(), if connection.listens != Some(false) => {
+                    connection.announce().await?;
+                    announced.get_or_insert_with(Stopwatch::start);
+                    self.tell_presence(news).await;
+                }
+                () = sleep(echo_in), if connection.listens.is_none() && announced.is_some() => {
+                    connection.listens = Some(false);
+                    let text = "our own announcement did not come back: LISTEN does not work through a pooler in transaction mode";
+                    self.blind(news, Source::Presence, text.to_owned()).await;
+                    wants_read = true;
+                }
+                _ = rights.tick() => connection.queries = what_may_be_asked(&connection.reader).await?,
+            }
+        }
+    }
+
+    async fn read(&mut self, connection: &Connection, news: &mpsc::Sender<News>) -> Result<(), Failure> {
+        let mut sightings = Vec::new();
+        let mut told = false;
+        let Queries { replicas, proxies, provisioners } = &connection.queries;
+        if let Some(sql) = self.statement("replicas", replicas, news).await {
+            let rows = connection.reader.rows(sql, &[]).await?;
+            let rows: Vec<_> = rows.iter().map(replica).collect::<Result<_, _>>()?;
+            sightings.extend(self.ledger.read(&rows, self.since.elapsed()));
+            told = true;
+        }
+        if connection.listens == Some(false) {
+            // Nobody can announce itself: whoever stands beside a replica may answer at its address.
+            let beside = sightings.iter().filter_map(|s| agent_beside(s, self.settings.peer_port)).collect();
+            send(news, News::Seen(Source::Presence, beside)).await;
+        }
+        if let Some(sql) = self.statement("workspace_proxies", proxies, news).await {
+            let rows = connection.reader.rows(sql, &[]).await?;
+            sightings.extend(rows.iter().map(proxy).collect::<Result<Vec<_>, _>>()?.into_iter().flatten());
+            told = true;
+        }
+        if let Some(sql) = self.statement("provisioner_daemons", provisioners, news).await {
+            let rows = connection.reader.rows(sql, &[]).await?;
+            sightings
+                .extend(rows.iter().map(provisioner).collect::<Result<Vec<_>, _>>()?.into_iter().flatten());
+            told = true;
+        }
+        if told {
+            send(news, News::Seen(Source::Coder, sightings)).await;
+        }
+        Ok(())
+    }
+
+    /// What to ask of this table; where nothing can be asked, that is said once.
+    async fn statement<'a>(
+        &mut self,
+        table: &str,
+        query: &'a Query,
+        news: &mpsc::Sender<News>,
+    ) -> Option<&'a str> {
+        let text = match query {
+            Query::Ask(sql) => return Some(sql),
+            Query::Missing => format!("there is no table {table} in this database and its search path"),
+            Query::Denied(columns) => {
+                format!(
+                    "this role may not read {} of {table}: docs/discovery.md has the grants",
+                    columns.join(", ")
+                )
+            }
+        };
+        self.blind(news, Source::Coder, text).await;
+        None
+    }
+
+    async fn blind(&mut self, news: &mpsc::Sender<News>, source: Source, text: String) {
+        if self.said.insert(text.clone()) {
+            send(news, News::Blind(source, text)).await;
+        }
+    }
+
+    async fn tell_presence(&mut self, news: &mpsc::Sender<News>) {
+        let sightings = self.heard.sightings(self.since.elapsed());
+        send(news, News::Seen(Source::Presence, sightings)).await;
+    }
+
+    /// What we say of ourselves. On «any address» the way to the database tells which one is ours.
+    fn announcement(&self, reader: &Reader) -> Announcement {
+        let Settings { own, host_name, reflector, advertise, .. } = &self.settings;
+        let mut addresses = advertise.clone();
+        if let (true, Some(reflector)) = (addresses.is_empty(), reflector) {
+            let here = reader.local().map(|local| local.ip()).filter(|ip| !ip.is_loopback());
+            let ip = if reflector.ip().is_unspecified() {
+                here.or_else(super::outward)
+            } else {
+                Some(reflector.ip())
+            };
+            addresses
+                .extend(ip.map(|ip| HostPort { host: unmapped(ip).to_string(), port: reflector.port() }));
+        }
+        Announcement::of(own, host_name.clone(), &addresses)
+    }
+}
+
+impl Connection {
+    async fn listen(&self) -> Result<(), Failure> {
+        self.reader.run(&format!("LISTEN {CHANNEL}; LISTEN {REPLICA_CHANNEL}")).await
+    }
+
+    async fn announce(&self) -> Result<(), Failure> {
+        self.notify(&self.announcement).await
+    }
+
+    /// Nobody waits for it.
+    async fn goodbye(&self) {
+        if self.listens == Some(true)
+            && let Err(failure) = self.notify(&self.announcement.clone().goodbye()).await
+        {
+            tracing::debug!(%failure, "no goodbye to the other agents");
+        }
+    }
+
+    async fn notify(&self, announcement: &Announcement) -> Result<(), Failure> {
+        let payload = announcement.encode().map_err(|error| Failure::new(Reason::Local, error))?;
+        let parameters = [(&CHANNEL as &(dyn ToSql + Sync), Type::TEXT), (&payload, Type::TEXT)];
+        self.reader.rows("SELECT pg_catalog.pg_notify($1, $2)", &parameters).await.map(drop)
+    }
+}
+
+async fn send(news: &mpsc::Sender<News>, item: News) {
+    // Where nobody listens any more, the loop finds out by itself.
+    let _ = news.send(item).await;
+}
+
+async fn what_may_be_asked(reader: &Reader) -> Result<Queries, Failure> {
+    let rows = reader.rows(CATALOGUE, &[]).await?;
+    let rows: Result<Vec<_>, Failure> =
+        rows.iter().map(|row| Ok((get(row, 0)?, get(row, 1)?, get(row, 2)?))).collect();
+    Ok(Queries::of(rows?.into_iter()))
+}
+
+fn cannot_listen(failure: &Failure) -> String {
+    let why = if failure.detail.contains("during recovery") { "this is a standby" } else { &failure.detail };
+    format!(
+        "agents cannot announce themselves through this connection ({why}): they are looked for beside the replicas"
+    )
+}
+
+/// An IPv4 address that came through a socket of both families is one.
+fn unmapped(ip: IpAddr) -> IpAddr {
+    ip.to_canonical()
+}
