@@ -12,6 +12,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
+use crate::discovery::{self, News, Sources};
 use crate::export::standing::OwnTiming;
 use crate::mesh::links::{Links, Rules};
 use crate::mesh::peer::{Link, Own};
@@ -20,10 +21,12 @@ use crate::mesh::standing::Standing;
 use crate::web;
 
 mod changes;
+pub(crate) mod found;
 pub mod measuring;
 mod own;
 mod roster;
 
+use found::Found;
 use measuring::{Measuring, MeasuringError};
 
 /// Changes of the configuration file are looked for this often. A ConfigMap's change is a symbolic link's, which no
@@ -33,6 +36,7 @@ const LOOK_AT_FILE: Duration = Duration::from_secs(5);
 const CONNECTS_EVERY: Duration = Duration::from_secs(1);
 const CONNECTS_FOR: Duration = Duration::from_secs(10);
 const LOOK_AT_OURSELVES: Duration = Duration::from_secs(60);
+const GOODBYE_PATIENCE: Duration = Duration::from_millis(500);
 
 /// How an agent is set up.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,6 +51,8 @@ pub struct Settings {
     pub targets: Vec<(Link, Target)>,
     /// What it is held against, and how often it is measured.
     pub rules: Rules,
+    /// Who else is looked for, and where.
+    pub discovery: discovery::Settings,
 }
 
 /// How settings are read anew.
@@ -85,6 +91,8 @@ enum Event {
     Asked(oneshot::Sender<(Standing, OwnTiming)>),
     /// The configuration may be another; why it is looked at.
     Reload(&'static str),
+    /// A source of discovery has something to tell.
+    News(News),
     /// Time to look at our own performance.
     LookAtOurselves,
     /// The measuring thread is gone.
@@ -96,6 +104,9 @@ enum Event {
 struct Agent {
     settings: Settings,
     links: Links,
+    /// What is measured now: what was given and what was found.
+    targets: Vec<(Link, Target)>,
+    found: Found,
     measuring: Measuring,
     events: mpsc::UnboundedSender<measuring::Event>,
     own: own::Own,
@@ -121,6 +132,8 @@ pub async fn run(
     let (events, mut measured) = mpsc::unbounded_channel();
     let mut agent = Agent {
         links: Links::new(settings.own.clone(), settings.rules),
+        targets: Vec::new(),
+        found: Found::default(),
         own: own::Own::new(),
         throttled: None,
         start: now(),
@@ -140,6 +153,8 @@ pub async fn run(
         );
     }
     readiness.send_replace(web::Readiness::Ready);
+    let (telling, mut news) = mpsc::channel(64);
+    let sources = Sources::start(&agent.reachable(), &telling);
 
     let mut stop = std::pin::pin!(stop);
     let mut file = roster::FileWatch::new(reload.file.take());
@@ -157,6 +172,7 @@ pub async fn run(
                 true => Event::Reload("the file has changed"),
                 false => continue,
             },
+            Some(news) = news.recv() => Event::News(news),
             Some(question) = asked.recv() => Event::Asked(question),
             _ = look_at_ourselves.tick() => Event::LookAtOurselves,
             () = sleep_until(wake) => Event::Wake,
@@ -169,6 +185,7 @@ pub async fn run(
                 let _ = question.send((Standing::of(&agent.links, agent.age()), agent.own.timing()));
             }
             Event::Reload(why) => agent.reload(&*reload.load, why).await,
+            Event::News(news) => agent.hear(news).await,
             Event::LookAtOurselves => agent.look_at_ourselves(),
             Event::Ended => return Err(MeasuringError::Ended.into()),
             Event::Stop => break,
@@ -176,6 +193,8 @@ pub async fn run(
     }
 
     readiness.send_replace(web::Readiness::Draining);
+    drop(news);
+    sources.stop(GOODBYE_PATIENCE).await;
     let seen = agent.measuring.reflected();
     agent.measuring.stop().await;
     tracing::info!(

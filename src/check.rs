@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::agent::measuring::{Event, Job, Measuring, MeasuringError};
+use crate::discovery;
 use crate::mesh::budget::{Budgets, Limit};
 use crate::mesh::peer::{Link, Role};
 use crate::mesh::report::{Look, Report};
@@ -21,6 +22,8 @@ use crate::mesh::schedule::{Schedule, stretch};
 use crate::mesh::series::Series;
 use crate::mesh::verdict::{self, Rule, Verdict, judge};
 use crate::mesh::window::Window;
+
+mod discover;
 
 pub use crate::agent::measuring::Settings as MeasuringSettings;
 
@@ -68,6 +71,8 @@ pub struct Settings {
     pub depth: Depth,
     /// Identity and certificates.
     pub measuring: MeasuringSettings,
+    /// Where to look for more targets.
+    pub discovery: discovery::Settings,
 }
 
 impl Settings {
@@ -120,7 +125,19 @@ pub struct Progress {
 }
 
 /// Measures and judges. `progress` is called after each slot.
-pub async fn run(settings: Settings, progress: impl FnMut(Progress)) -> Result<Report, MeasuringError> {
+pub async fn run(mut settings: Settings, progress: impl FnMut(Progress)) -> Result<Report, MeasuringError> {
+    let mut found = discover::Found::default();
+    if !settings.discovery.is_empty() {
+        found = discover::look(&settings.discovery, settings.measuring.identity.is_some()).await;
+        for (link, target) in std::mem::take(&mut found.targets) {
+            let is_given = settings.targets.iter().any(|(given, other)| {
+                *other == target || (given.target == link.target && given.kind == link.kind)
+            });
+            if !is_given {
+                settings.targets.push((link, target));
+            }
+        }
+    }
     let rule = settings.rule();
     let limits: Vec<_> = settings.targets.iter().map(|(link, _)| settings.limit(link)).collect();
     let measuring = Measuring::start(settings.measuring).await?;
@@ -129,7 +146,7 @@ pub async fn run(settings: Settings, progress: impl FnMut(Progress)) -> Result<R
     let start = now();
     let looks = look(&measuring, targets, &rule, progress).await;
     measuring.stop().await;
-    Ok(Report::new(&looks?, rule, now().duration_since(start)))
+    Ok(Report::new(&looks?, rule, now().duration_since(start)).with_notes(found.notes, found.failed))
 }
 
 /// A look under way.
@@ -263,6 +280,7 @@ mod tests {
             budgets: Budgets { quantile, ..Budgets::default() },
             depth,
             measuring: MeasuringSettings::default(),
+            discovery: discovery::Settings::default(),
         }
     }
 

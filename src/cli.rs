@@ -92,6 +92,22 @@ pub struct TargetArgs {
     pub http_ca: Option<PathBuf>,
 }
 
+/// Who is looked for.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Discovery")]
+pub struct DiscoveryArgs {
+    /// Where to look for replicas and agents: coder (the tables of Coder's own PostgreSQL, and agents that announce
+    /// themselves through it) or none. An agent looks there by itself where CODER_PG_CONNECTION_URL names the database
+    #[arg(long, value_name = "SOURCE", env = "PROBE_DISCOVER", value_delimiter = ',')]
+    pub discover: Vec<String>,
+    /// Where other agents reach this one, if that is not the address that it has towards the database
+    #[arg(long, value_name = "HOST[:PORT]", env = "PROBE_ADVERTISE", value_delimiter = ',')]
+    pub advertise: Vec<String>,
+    /// Port of agents beside replicas that cannot announce themselves [default: 9862]
+    #[arg(long, value_name = "PORT", env = "PROBE_PEER_PORT")]
+    pub peer_port: Option<u16>,
+}
+
 /// `probe check`.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "Examples:
@@ -140,6 +156,9 @@ pub struct CheckArgs {
     #[arg(short, long, value_name = "FORM", default_value = "human")]
     pub output: Output,
 
+    /// Discovery.
+    #[command(flatten)]
+    pub discovery: DiscoveryArgs,
     /// Identity.
     #[command(flatten)]
     pub identity: IdentityArgs,
@@ -203,6 +222,9 @@ pub struct AgentArgs {
     /// Targets.
     #[command(flatten)]
     pub targets: TargetArgs,
+    /// Discovery.
+    #[command(flatten)]
+    pub discovery: DiscoveryArgs,
     /// Identity.
     #[command(flatten)]
     pub identity: IdentityArgs,

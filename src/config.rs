@@ -15,6 +15,7 @@ use crate::cli::{AgentArgs, CheckArgs, IdentityArgs, Output};
 use crate::mesh::budget::Budgets;
 use crate::mesh::peer::{Own, Role};
 
+mod discovery;
 mod file;
 mod targets;
 
@@ -67,7 +68,14 @@ fn fault(key: impl Into<String>, cause: impl std::fmt::Display) -> ConfigError {
 pub fn check(args: &CheckArgs, env: Environment<'_>) -> Result<check::Settings, ConfigError> {
     let targets = targets::targets(&args.targets, env)?;
     let has_peers = targets.iter().any(|(_, target)| matches!(target, Target::Peer(_)));
-    let identity = if has_peers { Some(identity(&args.identity, env)?) } else { None };
+    // Peers that are found are measured where there is an identity, and left to a connect where there is none.
+    let identity = match identity(&args.identity, env) {
+        Err(ConfigError::NoIdentity) if !has_peers => None,
+        _ if !has_peers && args.discovery.discover.is_empty() => None,
+        given => Some(given?),
+    };
+    let own = Own { name: "check".to_owned(), ..Own::default() };
+    let discovery = discovery::asked_for(&args.discovery, &own, &targets)?;
     let mut budgets = Budgets { quantile: args.quantile, ..Budgets::default() };
     if let Some(limit) = args.budget {
         budgets = budgets.with_limit(limit);
@@ -89,6 +97,7 @@ pub fn check(args: &CheckArgs, env: Environment<'_>) -> Result<check::Settings, 
             http_sni: args.targets.http_sni.clone(),
             http_ca: args.targets.http_ca.clone(),
         },
+        discovery,
     })
 }
 
@@ -116,8 +125,8 @@ pub fn agent(args: &AgentArgs, env: Environment<'_>) -> Result<agent::Settings, 
         zone: args.zone.clone(),
         region: args.region.clone(),
     };
+    let targets = targets::targets(&args.targets, env)?;
     Ok(agent::Settings {
-        own,
         measuring: measuring::Settings {
             identity: Some(identity(&args.identity, env)?),
             listen: Some(args.listen.unwrap_or(LISTEN)),
@@ -125,7 +134,9 @@ pub fn agent(args: &AgentArgs, env: Environment<'_>) -> Result<agent::Settings, 
             http_ca: args.targets.http_ca.clone(),
         },
         web: args.web.unwrap_or(WEB),
-        targets: targets::targets(&args.targets, env)?,
+        discovery: discovery::discovery(&args.discovery, &args.targets, &own, &targets, env)?,
+        own,
+        targets,
         rules: layers.rules()?,
     })
 }

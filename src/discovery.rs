@@ -4,12 +4,59 @@
 //! roster (`src/mesh/roster.rs`), where the facts of all sources are joined. A source that cannot tell says why, once a
 //! reason, and tries again by itself: it never stops the measuring, and it never makes anybody disappear.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 
 use crate::mesh::roster::{Sighting, Source};
 
 pub mod coder;
 pub mod presence;
+
+/// Which sources there are, and what each needs.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Settings {
+    /// Coder's own PostgreSQL, and presence through it.
+    pub coder: Option<coder::Settings>,
+}
+
+impl Settings {
+    /// Whether there is any source.
+    pub fn is_empty(&self) -> bool {
+        self.coder.is_none()
+    }
+}
+
+/// All sources at work, until they are stopped.
+#[derive(Debug)]
+pub struct Sources {
+    tasks: JoinSet<()>,
+    stop: watch::Sender<bool>,
+}
+
+impl Sources {
+    /// Starts them on the runtime of the caller; what they tell goes to `news`.
+    pub fn start(settings: &Settings, news: &mpsc::Sender<News>) -> Self {
+        let (stop, stopped) = watch::channel(false);
+        let mut tasks = JoinSet::new();
+        if let Some(settings) = &settings.coder {
+            tasks.spawn(coder::watch(settings.clone(), news.clone(), stopped.clone()));
+        }
+        Self { tasks, stop }
+    }
+
+    /// Lets them say goodbye, within this time.
+    pub async fn stop(mut self, patience: Duration) {
+        self.stop.send_replace(true);
+        let all = async { while self.tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(patience, all).await.is_err() {
+            tracing::debug!("a source of discovery did not end in time");
+        }
+    }
+}
 
 /// What a source has to tell.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +67,11 @@ pub enum News {
     Failed(Source, String),
     /// Something that it cannot see for want of rights, said once: what, and what would help.
     Blind(Source, String),
+}
+
+/// The addresses that this machine uses towards others, as far as they can be found out without asking anybody.
+pub fn own_addresses() -> BTreeSet<IpAddr> {
+    outward().into_iter().collect()
 }
 
 /// The address that this machine uses towards others, by its routes; nothing is sent. `None` where it has no route.

@@ -41,18 +41,9 @@ impl Agent {
     pub(super) async fn begin(&mut self) -> Result<(), MeasuringError> {
         let links: Vec<Link> = self.settings.targets.iter().map(|(link, _)| link.clone()).collect();
         let added = self.links.handle_roster(&links, Duration::ZERO);
-        let jobs = added.iter().filter_map(|change| self.job(&self.settings, change)).collect();
+        self.targets.clone_from(&self.settings.targets);
+        let jobs = added.iter().filter_map(|change| job(&self.settings, &self.targets, change)).collect();
         self.measuring.begin(jobs, self.events.clone()).await
-    }
-
-    fn job(&self, settings: &Settings, change: &RosterChange) -> Option<Job> {
-        match change {
-            RosterChange::Added(id, place) => {
-                let (link, target) = settings.targets.get(*place)?;
-                Some(job(*id, link, target, settings))
-            }
-            RosterChange::Removed(_) => None,
-        }
     }
 
     /// Reads the settings anew and takes them over, or says why not and stays as it is.
@@ -74,13 +65,31 @@ impl Agent {
             ("name, role, node, zone or region", settings.own == self.settings.own),
             ("listen, identity or http options", settings.measuring == self.settings.measuring),
             ("web", settings.web == self.settings.web),
+            ("discovery", settings.discovery == self.settings.discovery),
         ];
         if let Some((what, _)) = fixed.iter().find(|(_, same)| !same) {
             return Err(format!("{what} cannot change while the agent runs: restart it"));
         }
+        let rules_differ = settings.rules != self.settings.rules;
+        let targets = self.found.beside(&settings.targets);
+        let (added, removed) = self.measure(settings, targets).await?;
+        let mut changed = vec![format!("{added} targets added, {removed} removed")];
+        if rules_differ {
+            changed.push("budgets, intervals or graces are others".to_owned());
+        }
+        Ok(changed.join("; "))
+    }
+
+    /// Measures these targets by these settings from now on; how many are new, and how many are gone. Nothing changes
+    /// where it fails.
+    pub(super) async fn measure(
+        &mut self,
+        settings: Settings,
+        targets: Vec<(Link, Target)>,
+    ) -> Result<(usize, usize), String> {
         let mut links = self.links.clone();
         links.set_rules(settings.rules);
-        let wanted: Vec<Link> = settings.targets.iter().map(|(link, _)| link.clone()).collect();
+        let wanted: Vec<Link> = targets.iter().map(|(link, _)| link.clone()).collect();
         let mut changes = links.handle_roster(&wanted, self.age());
         let (added, removed) = (
             changes.iter().filter(|change| matches!(change, RosterChange::Added(..))).count(),
@@ -88,20 +97,18 @@ impl Agent {
         );
         // Another rhythm or another password is another job on the same link.
         let rhythm_differs = settings.rules.intervals != self.settings.rules.intervals
-            || (stretch_of(&settings) - stretch_of(&self.settings)).abs() > f64::EPSILON;
-        for (place, (link, target)) in settings.targets.iter().enumerate() {
-            let before = self
-                .settings
-                .targets
-                .iter()
-                .find(|(old, _)| old.target == link.target && old.kind == link.kind);
+            || (stretch_of(&settings, &targets) - stretch_of(&self.settings, &self.targets)).abs()
+                > f64::EPSILON;
+        for (place, (link, target)) in targets.iter().enumerate() {
+            let before =
+                self.targets.iter().find(|(old, _)| old.target == link.target && old.kind == link.kind);
             let Some((_, old_target)) = before else { continue };
             if rhythm_differs || old_target != target {
                 let id = links.all().find(|(_, w)| w.link.target == link.target && w.link.kind == link.kind);
                 changes.extend(id.map(|(id, _)| RosterChange::Added(id, place)));
             }
         }
-        let jobs: Vec<_> = changes.iter().filter_map(|change| self.job(&settings, change)).collect();
+        let jobs: Vec<_> = changes.iter().filter_map(|change| job(&settings, &targets, change)).collect();
         // The new ones first: only they can fail. A job of the same id is replaced.
         self.measuring.begin(jobs, self.events.clone()).await.map_err(|error| error.to_string())?;
         for change in &changes {
@@ -109,30 +116,29 @@ impl Agent {
                 self.measuring.end(*id).map_err(|error| error.to_string())?;
             }
         }
-        let mut changed = vec![format!("{added} targets added, {removed} removed")];
-        if settings.rules != self.settings.rules {
-            changed.push("budgets, intervals or graces are others".to_owned());
-        }
-        (self.links, self.settings) = (links, settings);
-        Ok(changed.join("; "))
+        (self.links, self.settings, self.targets) = (links, settings, targets);
+        Ok((added, removed))
     }
 }
 
-fn stretch_of(settings: &Settings) -> f64 {
-    stretch(settings.targets.iter().map(|(link, _)| settings.rules.intervals.of(link.kind)))
+fn stretch_of(settings: &Settings, targets: &[(Link, Target)]) -> f64 {
+    stretch(targets.iter().map(|(link, _)| settings.rules.intervals.of(link.kind)))
 }
 
-fn job(id: u32, link: &Link, target: &Target, settings: &Settings) -> Job {
-    let stretch = stretch_of(settings);
+/// What has to be done for a link that is new.
+fn job(settings: &Settings, targets: &[(Link, Target)], change: &RosterChange) -> Option<Job> {
+    let RosterChange::Added(id, place) = change else { return None };
+    let (link, target) = targets.get(*place)?;
+    let stretch = stretch_of(settings, targets);
     let name = format!("{} {}", settings.own.name, link.target);
     let Intervals { postgres_connect, .. } = settings.rules.intervals;
     let connects = (matches!(target, Target::Postgres(_)) && !postgres_connect.is_zero())
         .then(|| Schedule::endless(postgres_connect, &name));
-    Job {
-        id,
+    Some(Job {
+        id: *id,
         target: target.clone(),
         schedule: Schedule::endless(settings.rules.intervals.of(link.kind).mul_f64(stretch), &name),
         connects,
         persistent: true,
-    }
+    })
 }

@@ -16,7 +16,7 @@ use crate::mesh::links::{Intervals, Rules};
 use crate::mesh::state::Graces;
 
 /// Every key there is.
-pub(super) const KEYS: [&str; 35] = [
+pub(super) const KEYS: [&str; 38] = [
     "name",
     "role",
     "node",
@@ -36,6 +36,9 @@ pub(super) const KEYS: [&str; 35] = [
     "targets.http",
     "targets.http_sni",
     "targets.http_ca",
+    "discovery.from",
+    "discovery.advertise",
+    "discovery.peer_port",
     "budgets.quantile",
     "budgets.coderd_coderd",
     "budgets.coderd_postgres",
@@ -194,6 +197,18 @@ impl Layers<'_> {
             targets.postgres_url_file =
                 self.list("targets.postgres_url_file")?.into_iter().map(Into::into).collect();
         }
+        let discovery = &mut args.discovery;
+        if discovery.discover.is_empty() {
+            discovery.discover = self.list("discovery.from")?;
+        }
+        if discovery.advertise.is_empty() {
+            discovery.advertise = self.list("discovery.advertise")?;
+        }
+        fill(&mut discovery.peer_port, || {
+            self.parse("discovery.peer_port", |text| {
+                text.parse().map_err(|_| "it is not a number from 1 to 65535".to_owned())
+            })
+        })?;
         Ok(args)
     }
 

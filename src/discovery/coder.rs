@@ -17,9 +17,10 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::News;
-use super::presence::{ANNOUNCE_EVERY, Announcement, CHANNEL, Heard};
+use super::presence::{self, ANNOUNCE_EVERY, Announcement, CHANNEL, Heard};
 use crate::mesh::peer::Own;
 use crate::mesh::roster::Source;
+use crate::mesh::schedule::Schedule;
 
 mod columns;
 mod replicas;
@@ -40,6 +41,11 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// Our own announcement comes back within this, or LISTEN does not work here.
 const ECHO_WITHIN: Duration = Duration::from_secs(5);
+
+/// Host and port of a relay address as Coder's tables have it.
+pub fn relay_address(text: &str) -> Option<HostPort> {
+    replicas::relay(text)
+}
 
 /// How Coder's database is read.
 #[derive(Debug, Clone, PartialEq)]
@@ -141,6 +147,9 @@ impl View {
         let mut rights = interval(LOOK_AT_RIGHTS_EVERY);
         rights.reset();
         let (mut announced, mut last_read) = (None::<Stopwatch>, None::<Stopwatch>);
+        let answer = sleep(Duration::ZERO);
+        tokio::pin!(answer);
+        let mut will_answer = false;
         let mut wants_read = false;
         loop {
             let may_read_in = last_read
@@ -159,16 +168,21 @@ impl View {
                     let note = note?;
                     if note.channel == CHANNEL {
                         connection.listens = Some(true);
-                        let is_new = self.heard.hear(&note.payload, self.since.elapsed());
-                        let mine = Announcement::decode(&note.payload).is_some_and(|said| said == connection.announcement);
-                        if is_new && !mine {
-                            // So that whoever has just come need not wait for half a minute.
-                            connection.announce().await?;
+                        let heard = self.heard.hear(&note.payload, self.since.elapsed());
+                        if heard != presence::News::Nothing && !connection.announcement.asks() {
+                            if !will_answer {
+                                answer.set(sleep(self.answer_in()));
+                            }
+                            will_answer = true;
                         }
                         self.tell_presence(news).await;
                     } else {
                         wants_read = true;
                     }
+                }
+                () = &mut answer, if will_answer => {
+                    will_answer = false;
+                    connection.announce().await?;
                 }
                 _ = read.tick() => wants_read = true,
                 () = sleep(may_read_in), if wants_read => {
@@ -254,6 +268,17 @@ impl View {
     async fn tell_presence(&mut self, news: &mpsc::Sender<News>) {
         let sightings = self.heard.sightings(self.since.elapsed());
         send(news, News::Seen(Source::Presence, sightings)).await;
+    }
+
+    /// When to answer one who is new or asks, who need not wait for half a minute: soon where agents are few, and where
+    /// they are many not all at once, since each answer reaches all of them.
+    fn answer_in(&self) -> Duration {
+        let spread = Duration::from_millis(20) * u32::try_from(self.heard.count()).unwrap_or(u32::MAX);
+        Schedule {
+            interval: spread.max(Duration::from_millis(1)),
+            ..Schedule::endless(spread, &self.settings.own.name)
+        }
+        .at(0)
     }
 
     /// What we say of ourselves. On «any address» the way to the database tells which one is ours.

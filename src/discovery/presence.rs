@@ -48,6 +48,20 @@ pub struct Announcement {
     /// It is about to stop.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     bye: bool,
+    /// It answers nowhere itself, and asks who does.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    asks: bool,
+}
+
+/// What an announcement amounts to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum News {
+    /// Nothing that was not known.
+    Nothing,
+    /// An agent that was not there before.
+    Agent,
+    /// Somebody wants to know who is there.
+    Question,
 }
 
 impl Announcement {
@@ -64,7 +78,13 @@ impl Announcement {
             region: own.region.clone(),
             version: Some(env!("CARGO_PKG_VERSION").to_owned()),
             bye: false,
+            asks: reflectors.is_empty(),
         }
+    }
+
+    /// Whether it is a mere question.
+    pub fn asks(&self) -> bool {
+        self.asks
     }
 
     /// The same as a goodbye.
@@ -85,7 +105,8 @@ impl Announcement {
             && !said.name.is_empty()
             && is_word(&said.name)
             && words.into_iter().flatten().all(|word| is_word(word))
-            && (1..=ADDRESSES_AT_MOST).contains(&said.reflectors.len());
+            && said.reflectors.len() <= ADDRESSES_AT_MOST
+            && said.reflectors.is_empty() == said.asks;
         sound.then_some(said)
     }
 
@@ -130,21 +151,29 @@ pub struct Heard {
 }
 
 impl Heard {
-    /// Takes in what was heard at `now`; whether it is from an agent that was not there before.
-    pub fn hear(&mut self, payload: &str, now: Duration) -> bool {
+    /// Takes in what was heard at `now`.
+    pub fn hear(&mut self, payload: &str, now: Duration) -> News {
         let Some(said) = Announcement::decode(payload).filter(|said| said.sighting(Status::Alive).is_some())
         else {
             self.dropped += 1;
-            return false;
+            return News::Nothing;
         };
+        if said.asks {
+            return News::Question;
+        }
         let before = self.agents.get(&said.name).map(|(said, _)| said.bye);
         if before.is_none() && self.agents.len() >= AT_MOST {
             self.dropped += 1;
-            return false;
+            return News::Nothing;
         }
         let is_new = !said.bye && before != Some(false);
         self.agents.insert(said.name.clone(), (said, now));
-        is_new
+        if is_new { News::Agent } else { News::Nothing }
+    }
+
+    /// How many agents have been heard.
+    pub fn count(&self) -> usize {
+        self.agents.len()
     }
 
     /// Who is there at `now`.
@@ -177,8 +206,8 @@ mod tests {
     #[test]
     fn who_announces_is_there_until_three_announcements_did_not_come() {
         let mut heard = Heard::default();
-        assert!(heard.hear(&said("a", 1).encode().unwrap(), Duration::ZERO));
-        assert!(!heard.hear(&said("a", 1).encode().unwrap(), Duration::from_secs(30)), "no news");
+        assert_eq!(heard.hear(&said("a", 1).encode().unwrap(), Duration::ZERO), News::Agent);
+        assert_eq!(heard.hear(&said("a", 1).encode().unwrap(), Duration::from_secs(30)), News::Nothing);
         let seen = heard.sightings(Duration::from_secs(31));
         assert_eq!(seen.len(), 1);
         assert_eq!(seen[0].agent.as_deref(), Some("a"));
@@ -193,7 +222,8 @@ mod tests {
         heard.hear(&said("a", 1).encode().unwrap(), Duration::ZERO);
         heard.hear(&said("a", 1).goodbye().encode().unwrap(), Duration::from_secs(5));
         assert_eq!(heard.sightings(Duration::from_secs(6))[0].status, Status::Leaving);
-        assert!(heard.hear(&said("a", 2).encode().unwrap(), Duration::from_secs(9)), "back, elsewhere");
+        let back = said("a", 2).encode().unwrap();
+        assert_eq!(heard.hear(&back, Duration::from_secs(9)), News::Agent, "elsewhere");
         let seen = heard.sightings(Duration::from_secs(10));
         assert_eq!((seen[0].status, seen[0].reflectors[0].host.as_str()), (Status::Alive, "10.0.0.2"));
     }
@@ -214,14 +244,20 @@ mod tests {
             "{\"v\":1,\"name\":\"a\\u001b[2J\",\"reflectors\":[\"10.0.0.1:1\"]}",
             &format!(r#"{{"v":1,"name":"{long}","reflectors":["10.0.0.1:1"]}}"#),
         ] {
-            assert!(!heard.hear(payload, Duration::ZERO), "{payload}");
+            assert_eq!(heard.hear(payload, Duration::ZERO), News::Nothing, "{payload}");
         }
         assert_eq!((heard.dropped(), heard.sightings(Duration::ZERO).len()), (10, 0));
-        assert!(heard.hear(
-            r#"{"v":1,"name":"a","reflectors":["10.0.0.1:1"],"role":"chief","later":1}"#,
-            Duration::ZERO
-        ));
+        let later = r#"{"v":1,"name":"a","reflectors":["10.0.0.1:1"],"role":"chief","later":1}"#;
+        assert_eq!(heard.hear(later, Duration::ZERO), News::Agent);
         assert_eq!(heard.sightings(Duration::ZERO)[0].role, None, "a role of a later version");
+    }
+
+    #[test]
+    fn who_answers_nowhere_asks_and_is_nobody() {
+        let mut heard = Heard::default();
+        let question = Announcement::of(&own("check"), None, &[]).encode().unwrap();
+        assert_eq!(heard.hear(&question, Duration::ZERO), News::Question);
+        assert_eq!(heard.sightings(Duration::ZERO), []);
     }
 
     #[test]

@@ -23,6 +23,7 @@ struct Document<'a> {
     confidence: f64,
     elapsed_us: f64,
     targets: Vec<Target<'a>>,
+    notes: &'a [Warning],
 }
 
 #[derive(Serialize)]
@@ -97,6 +98,7 @@ pub fn render(report: &Report) -> Result<String, serde_json::Error> {
         confidence: 1.0 - report.rule.alpha,
         elapsed_us: micros(report.elapsed),
         targets: report.targets.iter().map(target).collect(),
+        notes: &report.notes,
     };
     let mut text = serde_json::to_string_pretty(&document)?;
     text.push('\n');

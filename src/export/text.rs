@@ -243,10 +243,16 @@ fn write_conclusion(out: &mut String, report: &Report, colour: Colour) -> fmt::R
         Verdict::Inconclusive | Verdict::Info if judged == 0 => {
             "no target has a budget, so there is nothing to judge".to_owned()
         }
+        Verdict::Inconclusive | Verdict::Info if count(Verdict::Inconclusive) == 0 => {
+            "discovery could not tell whether these are all targets".to_owned()
+        }
         Verdict::Inconclusive | Verdict::Info => {
             format!("{} of {all} targets cannot be told", count(Verdict::Inconclusive))
         }
     };
+    for note in &report.notes {
+        writeln!(out, "{} {}: {}", colour.warning(), note.code, note.text)?;
+    }
     let word = report.verdict.as_str().to_uppercase();
     writeln!(
         out,

@@ -30,6 +30,8 @@ pub struct Report {
     pub elapsed: Duration,
     /// One entry per target, in the order they were given.
     pub targets: Vec<TargetReport>,
+    /// What discovery could not tell or see.
+    pub notes: Vec<Warning>,
 }
 
 /// One target's bounded look: what came of it and how far it got.
@@ -158,7 +160,14 @@ impl Report {
         let targets: Vec<_> = looks.iter().map(|look| target(look, &rule)).collect();
         let verdicts = targets.iter().map(|target| target.judgement.verdict);
         let verdict = verdicts.filter(|verdict| *verdict != Verdict::Info).max();
-        Self { verdict: verdict.unwrap_or(Verdict::Inconclusive), rule, elapsed, targets }
+        Self { verdict: verdict.unwrap_or(Verdict::Inconclusive), rule, elapsed, targets, notes: Vec::new() }
+    }
+
+    /// The same with what discovery could not tell or see. Where it `failed`, there may be targets that nobody looked at,
+    /// so nothing passes.
+    pub fn with_notes(self, notes: Vec<Warning>, failed: bool) -> Self {
+        let verdict = if failed { self.verdict.max(Verdict::Inconclusive) } else { self.verdict };
+        Self { verdict, notes, ..self }
     }
 
     /// Whether any target has a warning.

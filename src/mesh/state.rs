@@ -146,6 +146,8 @@ pub struct Watch {
     unanswered: BTreeMap<u64, Duration>,
     replied: bool,
     left_at: Option<Duration>,
+    /// When its source said last that it is about to stop.
+    leaving_at: Option<Duration>,
     silent_since: Option<Duration>,
     last_outcome: Option<Duration>,
     route: Option<(Duration, RouteChange)>,
@@ -168,6 +170,7 @@ impl Watch {
             unanswered: BTreeMap::new(),
             replied: false,
             left_at: None,
+            leaving_at: None,
             silent_since: None,
             last_outcome: None,
             route: None,
@@ -224,9 +227,9 @@ impl Watch {
         self.series.connected(sample, now.saturating_sub(self.born));
     }
 
-    /// Its source says that it is about to stop, or it said so itself.
+    /// Its source says that it is about to stop: from its next silence on it has left. It may well answer until then.
     pub fn leaves(&mut self, now: Duration) {
-        self.left_at.get_or_insert(now);
+        self.leaving_at = Some(now);
     }
 
     /// A slot has its outcome.
@@ -245,8 +248,10 @@ impl Watch {
             Outcome::SkippedSelf => {}
             outcome => {
                 let reason = outcome.failure().map(|failure| failure.reason);
-                if reason == Some(FailureReason::Left) {
-                    self.leaves(now);
+                let announced =
+                    self.leaving_at.is_some_and(|at| now.saturating_sub(at) < self.terms.graces.rollout);
+                if reason == Some(FailureReason::Left) || announced {
+                    self.left_at.get_or_insert(now);
                 }
                 // Our own retreat and our own machine's refusal are no news of the path.
                 if !reason.is_some_and(outcomes::is_withheld) {

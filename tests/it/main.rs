@@ -14,6 +14,10 @@ mod check;
 #[cfg(test)]
 mod cli;
 #[cfg(test)]
+mod coder;
+#[cfg(test)]
+mod discovery;
+#[cfg(test)]
 mod distance;
 #[cfg(test)]
 mod encryption;

@@ -1,0 +1,300 @@
+//! What discovery found: from its news to links that are measured.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use probes::Target;
+use probes::target::{HostPort, Kind};
+
+use super::Agent;
+use crate::discovery::{self, News};
+use crate::mesh::peer::{Link, Role};
+use crate::mesh::roster::{Member, Roster, Status, beside};
+
+/// Who is seen no more without having said goodbye is measured for so much longer: that it does not answer is news.
+const LINGER: Duration = Duration::from_secs(600);
+/// Who is about to stop is measured for so much longer: its silence will be no news.
+const LEAVES_WITHIN: Duration = Duration::from_secs(90);
+/// More links than any agent can look after.
+const LINKS_AT_MOST: usize = 512;
+
+/// The roster and the links that follow from it.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    roster: Roster,
+    links: BTreeMap<String, One>,
+}
+
+#[derive(Debug, Clone)]
+struct One {
+    link: Link,
+    target: Target,
+    seen: Duration,
+    /// Since when its source says that it stops.
+    leaving: Option<Duration>,
+}
+
+impl Found {
+    /// All that is to be measured: what was given, and what was found and not given already.
+    pub(super) fn beside(&self, given: &[(Link, Target)]) -> Vec<(Link, Target)> {
+        let mut all = given.to_vec();
+        for one in self.links.values() {
+            let is_given = given.iter().any(|(link, target)| {
+                *target == one.target || (link.target == one.link.target && link.kind == one.link.kind)
+            });
+            if !is_given {
+                all.push((one.link.clone(), one.target.clone()));
+            }
+        }
+        all
+    }
+
+    /// Makes links of the members that are agents, but not of ourselves.
+    fn update(&mut self, own: &Ourselves<'_>, now: Duration) {
+        let members = self.roster.members();
+        for member in &members {
+            let Some((link, target)) = own.link_to(member, &members) else { continue };
+            if self.links.len() >= LINKS_AT_MOST && !self.links.contains_key(&member.name) {
+                continue;
+            }
+            let before = self.links.get(&member.name);
+            let stops = member.facts.status == Status::Leaving;
+            if stops && before.is_none() {
+                continue;
+            }
+            let leaving = stops.then(|| before.and_then(|one| one.leaving).unwrap_or(now));
+            let one = One { link, target, seen: now, leaving };
+            self.links.insert(member.name.clone(), one);
+        }
+        self.links.retain(|_, one| {
+            now.saturating_sub(one.seen) < LINGER
+                && one.leaving.is_none_or(|since| now.saturating_sub(since) < LEAVES_WITHIN)
+        });
+    }
+
+    /// Those that said goodbye, or whose source says that they stop.
+    fn leaving(&self) -> BTreeSet<&str> {
+        self.links.values().filter(|one| one.leaving.is_some()).map(|one| one.link.target.as_str()).collect()
+    }
+}
+
+/// What an agent without a role of its own stands beside.
+fn role_beside(agent: &Member, members: &[Member]) -> Option<Role> {
+    beside(&agent.facts, members).iter().filter_map(|server| server.facts.role).min()
+}
+
+/// What we know of ourselves, so as not to measure it.
+pub(crate) struct Ourselves<'a> {
+    /// Our name in the mesh.
+    pub(crate) name: &'a str,
+    /// The port where we answer echoes, if we do.
+    pub(crate) port: Option<u16>,
+    /// Our addresses.
+    pub(crate) addresses: &'a BTreeSet<IpAddr>,
+}
+
+impl Ourselves<'_> {
+    /// The link to a member, if it is an agent other than us.
+    pub(crate) fn link_to(&self, member: &Member, members: &[Member]) -> Option<(Link, Target)> {
+        if !member.is_agent() || self.is(member) {
+            return None;
+        }
+        let address = self.choose(&member.facts.reflectors)?;
+        let role = member.facts.role.or_else(|| role_beside(member, members));
+        let link = Link { source: None, target: member.name.clone(), kind: Kind::Peer, role, limit: None };
+        Some((link, Target::Peer(address)))
+    }
+
+    fn is(&self, member: &Member) -> bool {
+        let ours = |reflector: &HostPort| {
+            Some(reflector.port) == self.port
+                && reflector.host.parse().is_ok_and(|ip: IpAddr| self.addresses.contains(&ip))
+        };
+        member.facts.agent.as_deref() == Some(self.name) || member.facts.reflectors.iter().any(ours)
+    }
+
+    /// One of an agent's addresses: of a family that we have ourselves, if that is known.
+    fn choose(&self, reflectors: &[HostPort]) -> Option<HostPort> {
+        let reachable = |reflector: &&HostPort| match reflector.host.parse::<IpAddr>() {
+            Ok(ip) => self.addresses.iter().any(|own| own.is_ipv4() == ip.is_ipv4()),
+            Err(_) => true,
+        };
+        reflectors.iter().find(reachable).or_else(|| reflectors.first()).cloned()
+    }
+}
+
+impl Agent {
+    /// The settings of discovery with the address at which we really answer.
+    pub(super) fn reachable(&self) -> discovery::Settings {
+        let mut settings = self.settings.discovery.clone();
+        if let Some(coder) = &mut settings.coder {
+            coder.reflector = self.measuring.listening();
+        }
+        settings
+    }
+
+    /// Takes in what a source tells.
+    pub(super) async fn hear(&mut self, news: News) {
+        let now = self.age();
+        match news {
+            News::Seen(source, sightings) => {
+                let count = sightings.len();
+                if self.found.roster.hear(source, sightings, now) {
+                    tracing::debug!(source = source.as_str(), count, "the roster has changed");
+                }
+                self.look_for_links(now).await;
+            }
+            News::Failed(source, error) => {
+                if self.found.roster.fail(source, &error) {
+                    tracing::warn!(
+                        source = source.as_str(),
+                        %error,
+                        "a source of discovery cannot tell who is there; who was there last is still measured"
+                    );
+                }
+            }
+            News::Blind(source, what) => {
+                tracing::warn!(source = source.as_str(), what, "discovery cannot see everything");
+            }
+        }
+    }
+
+    async fn look_for_links(&mut self, now: Duration) {
+        let listening = self.measuring.listening();
+        let addresses = match listening.map(|address| address.ip()) {
+            Some(ip) if !ip.is_unspecified() => BTreeSet::from([ip]),
+            _ => discovery::own_addresses(),
+        };
+        let own = Ourselves {
+            name: &self.settings.own.name,
+            port: listening.map(|address| address.port()),
+            addresses: &addresses,
+        };
+        self.found.update(&own, now);
+        let targets = self.found.beside(&self.settings.targets);
+        if targets != self.targets {
+            match self.measure(self.settings.clone(), targets).await {
+                Ok((added, removed)) => {
+                    tracing::info!(
+                        added,
+                        removed,
+                        targets = self.targets.len(),
+                        "discovery changed the targets"
+                    );
+                }
+                Err(error) => tracing::error!(%error, "what discovery found cannot be measured"),
+            }
+        }
+        let leaving = self.found.leaving();
+        let ids: Vec<_> = self
+            .links
+            .all()
+            .filter(|(_, watch)| {
+                watch.link.kind == Kind::Peer && leaving.contains(watch.link.target.as_str())
+            })
+            .map(|(id, _)| id)
+            .collect();
+        for id in ids {
+            if let Some(watch) = self.links.get_mut(id) {
+                watch.leaves(now);
+            }
+        }
+        self.tick();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mesh::roster::{Sighting, Source};
+
+    fn agent(name: &str, last: u8) -> Sighting {
+        Sighting {
+            key: name.into(),
+            agent: Some(name.into()),
+            reflectors: vec![HostPort { host: format!("10.0.0.{last}"), port: 9862 }],
+            addresses: BTreeSet::from([IpAddr::from([10, 0, 0, last])]),
+            ..Sighting::default()
+        }
+    }
+
+    fn names(found: &Found) -> Vec<&str> {
+        found.links.keys().map(String::as_str).collect()
+    }
+
+    #[test]
+    fn everybody_but_ourselves_is_measured_and_who_vanishes_is_for_a_while() {
+        let addresses = BTreeSet::from([IpAddr::from([10, 0, 0, 1])]);
+        let own = Ourselves { name: "me", port: Some(9862), addresses: &addresses };
+        let mut found = Found::default();
+        let at = Duration::from_secs;
+        found.roster.hear(
+            Source::Presence,
+            vec![agent("me", 9), agent("b", 2), agent("me-by-address", 1)],
+            at(0),
+        );
+        found.update(&own, at(0));
+        assert_eq!(names(&found), ["b"]);
+        found.roster.hear(Source::Presence, vec![agent("c", 3)], at(10));
+        found.update(&own, at(10));
+        assert_eq!(names(&found), ["b", "c"], "b may have crashed");
+        found.update(&own, at(605));
+        assert_eq!(names(&found), ["c"]);
+    }
+
+    #[test]
+    fn who_is_about_to_stop_is_measured_for_a_little_longer_and_not_again_until_it_is_back() {
+        let addresses = BTreeSet::new();
+        let own = Ourselves { name: "me", port: None, addresses: &addresses };
+        let mut found = Found::default();
+        let at = Duration::from_secs;
+        let stopping = Sighting { status: Status::Leaving, ..agent("b", 2) };
+        let story = [
+            (0, false, true),
+            (10, true, true),
+            (90, true, true),
+            (110, true, false),
+            (120, true, false),
+            (130, false, true),
+        ];
+        for (second, stops, there) in story {
+            let one = if stops { stopping.clone() } else { agent("b", 2) };
+            found.roster.hear(Source::Presence, vec![one], at(second));
+            found.update(&own, at(second));
+            assert_eq!(names(&found).len(), usize::from(there), "at {second}");
+        }
+    }
+
+    #[test]
+    fn what_was_given_is_not_measured_twice() {
+        let mut found = Found::default();
+        let addresses = BTreeSet::new();
+        let own = Ourselves { name: "me", port: None, addresses: &addresses };
+        found.roster.hear(Source::Presence, vec![agent("b", 2), agent("c", 3)], Duration::ZERO);
+        found.update(&own, Duration::ZERO);
+        let address = HostPort { host: "10.0.0.2".into(), port: 9862 };
+        let link =
+            Link { source: None, target: address.to_string(), kind: Kind::Peer, role: None, limit: None };
+        let all = found.beside(&[(link, Target::Peer(address))]);
+        let targets: Vec<_> = all.iter().map(|(link, _)| link.target.as_str()).collect();
+        assert_eq!(targets, ["10.0.0.2:9862", "c"]);
+    }
+
+    #[test]
+    fn an_agent_without_a_role_has_that_of_the_server_beside_it() {
+        let mut found = Found::default();
+        let addresses = BTreeSet::new();
+        let own = Ourselves { name: "me", port: None, addresses: &addresses };
+        let replica = Sighting {
+            key: "r".into(),
+            role: Some(Role::Coderd),
+            addresses: BTreeSet::from([IpAddr::from([10, 0, 0, 2])]),
+            ..Sighting::default()
+        };
+        found.roster.hear(Source::Coder, vec![replica], Duration::ZERO);
+        found.roster.hear(Source::Presence, vec![agent("b", 2)], Duration::ZERO);
+        found.update(&own, Duration::ZERO);
+        assert_eq!(found.links["b"].link.role, Some(Role::Coderd));
+    }
+}

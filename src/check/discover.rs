@@ -1,0 +1,97 @@
+//! One look at who is there, before the targets are measured.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use probes::Target;
+use probes::target::Kind;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use crate::agent::found::Ourselves;
+use crate::discovery::coder::relay_address;
+use crate::discovery::{News, Settings, Sources};
+use crate::mesh::peer::{Link, Role};
+use crate::mesh::report::Warning;
+use crate::mesh::roster::{Member, Roster, Source, Status, beside};
+
+/// A source that has told nothing by then will not be waited for.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Agents answer the question who is there one after another; after such a silence all have.
+const ALL_ANSWERED: Duration = Duration::from_millis(1500);
+
+/// What one look found.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub(super) targets: Vec<(Link, Target)>,
+    pub(super) notes: Vec<Warning>,
+    /// A source could not tell, so there may be more.
+    pub(super) failed: bool,
+}
+
+/// Looks once. Peers can be measured only by who has an identity in the mesh.
+pub(super) async fn look(settings: &Settings, has_identity: bool) -> Found {
+    let (telling, mut news) = mpsc::channel(64);
+    let sources = Sources::start(settings, &telling);
+    drop(telling);
+    let (mut roster, mut found) = (Roster::default(), Found::default());
+    let mut told = BTreeSet::new();
+    let gather = async {
+        loop {
+            let patience = if told.contains(&Source::Coder) { ALL_ANSWERED } else { PATIENCE };
+            let Ok(Some(item)) = timeout(patience, news.recv()).await else { return };
+            match item {
+                News::Seen(source, sightings) => {
+                    roster.hear(source, sightings, Duration::ZERO);
+                    told.insert(source);
+                }
+                News::Failed(source, error) => {
+                    found.failed = true;
+                    let text = format!("{}: {error}", source.as_str());
+                    found.notes.push(Warning { code: "discovery_failed", text });
+                    return;
+                }
+                News::Blind(source, what) => {
+                    let text = format!("{}: {what}", source.as_str());
+                    found.notes.push(Warning { code: "discovery_blind", text });
+                }
+            }
+        }
+    };
+    // However much is told, this look has an end.
+    let in_time = timeout(2 * PATIENCE, gather).await.is_ok();
+    drop(news);
+    sources.stop(Duration::from_secs(1)).await;
+    let has_told = in_time && told.contains(&Source::Coder);
+    if !found.failed && !has_told {
+        found.failed = true;
+        let text = "no source told in time who is there".to_owned();
+        found.notes.push(Warning { code: "discovery_failed", text });
+    }
+    found.targets = targets(&roster.members(), has_identity);
+    found
+}
+
+/// Agents by an echo, and replicas without an agent beside them by a connect to their relay.
+fn targets(members: &[Member], has_identity: bool) -> Vec<(Link, Target)> {
+    // A check answers nowhere, so nobody is itself.
+    let own = Ourselves { name: "", port: None, addresses: &BTreeSet::new() };
+    let alive = |member: &&Member| member.facts.status == Status::Alive;
+    let (mut targets, mut watched) = (Vec::new(), BTreeSet::new());
+    for member in members.iter().filter(alive).filter(|_| has_identity) {
+        if let Some(target) = own.link_to(member, members) {
+            watched.extend(beside(&member.facts, members).into_iter().map(|server| &server.facts.key));
+            targets.push(target);
+        }
+    }
+    for replica in members.iter().filter(alive) {
+        let is_replica = replica.facts.role == Some(Role::Coderd) && !replica.is_agent();
+        let relay = replica.facts.relay.as_deref().and_then(relay_address);
+        if let (true, Some(address)) = (is_replica && !watched.contains(&replica.facts.key), relay) {
+            let target = replica.name.clone();
+            let link = Link { source: None, target, kind: Kind::Tcp, role: replica.facts.role, limit: None };
+            targets.push((link, Target::Tcp(address)));
+        }
+    }
+    targets
+}

@@ -1,0 +1,84 @@
+//! Where to look for whom: from words to the settings of discovery.
+
+use std::time::Duration;
+
+use probes::{HostPort, Target};
+
+use super::{ConfigError, Environment, PEER_PORT, fault, host_name};
+use crate::cli::{DiscoveryArgs, TargetArgs};
+use crate::discovery::{Settings, coder};
+use crate::mesh::peer::{Link, Own};
+
+/// How often Coder's tables are read: a replica writes its row every 5 s, and is taken for alive for 15 s.
+const READ_EVERY: Duration = Duration::from_secs(10);
+
+/// What an agent's arguments ask for, and Coder's tables by themselves. `targets` are those that were given.
+pub(super) fn discovery(
+    args: &DiscoveryArgs,
+    given: &TargetArgs,
+    own: &Own,
+    targets: &[(Link, Target)],
+    env: Environment<'_>,
+) -> Result<Settings, ConfigError> {
+    if args.discover.is_empty() && is_coders(given, env) {
+        return Ok(Settings { coder: Some(coder(args, own, targets)?) });
+    }
+    asked_for(args, own, targets)
+}
+
+/// The sources that are asked for by name.
+pub(super) fn asked_for(
+    args: &DiscoveryArgs,
+    own: &Own,
+    targets: &[(Link, Target)],
+) -> Result<Settings, ConfigError> {
+    let mut settings = Settings::default();
+    let sources = &args.discover;
+    for source in sources {
+        match source.as_str() {
+            "none" if sources.len() == 1 => {}
+            "none" => return Err(fault("--discover", "none goes with no other source")),
+            "coder" => settings.coder = Some(coder(args, own, targets)?),
+            other => {
+                return Err(fault("--discover", format!("'{other}' is not a source: use coder or none")));
+            }
+        }
+    }
+    Ok(settings)
+}
+
+/// Whether the database is known from the variable that coderd itself reads.
+fn is_coders(given: &TargetArgs, env: Environment<'_>) -> bool {
+    given.postgres.is_empty()
+        && given.postgres_url_file.is_empty()
+        && env("CODER_PG_CONNECTION_URL").is_some_and(|text| !text.trim().is_empty())
+}
+
+fn coder(
+    args: &DiscoveryArgs,
+    own: &Own,
+    targets: &[(Link, Target)],
+) -> Result<coder::Settings, ConfigError> {
+    let mut databases = targets.iter().filter_map(|(_, target)| match target {
+        Target::Postgres(conninfo) => Some(conninfo),
+        _ => None,
+    });
+    let (Some(conninfo), None) = (databases.next(), databases.next()) else {
+        return Err(fault(
+            "--discover coder",
+            "it needs one connection string, that of Coder's database: set CODER_PG_CONNECTION_URL or --postgres-url-file",
+        ));
+    };
+    let peer_port = args.peer_port.unwrap_or(PEER_PORT);
+    let advertise: Result<_, _> =
+        args.advertise.iter().map(|text| HostPort::parse(text, Some(PEER_PORT))).collect();
+    Ok(coder::Settings {
+        conninfo: (**conninfo).clone(),
+        own: own.clone(),
+        host_name: Some(host_name()),
+        reflector: None,
+        advertise: advertise.map_err(|error| fault("--advertise", error))?,
+        peer_port,
+        every: READ_EVERY,
+    })
+}

@@ -1,0 +1,131 @@
+//! Discovery with real components: Coder's tables in a real PostgreSQL, agents that find each other through it.
+
+use std::time::Duration;
+
+use probes::stopwatch::Stopwatch;
+use serde_json::Value;
+
+use crate::coder::{Coder, Generation};
+use crate::house::{Agent, Secret, probe, quiet, signal, sql};
+
+/// An agent that is given nothing but the mesh secret and Coder's connection string.
+fn agent(secret: &Secret, url: &str, name: &str, host: &str) -> Agent {
+    let listen = format!("{host}:0");
+    let arguments =
+        ["agent", "--name", name, "--listen", &listen, "--web", "127.0.0.1:0", "--log-format", "json"];
+    Agent::with(
+        probe(&arguments)
+            .env("PROBE_MESH_SECRET_FILE", &secret.path)
+            .env("CODER_PG_CONNECTION_URL", url)
+            .env("PROBE_INTERVALS__PEER", "100ms"),
+    )
+}
+
+#[expect(clippy::disallowed_methods, reason = "the story takes real time")]
+fn pause() {
+    std::thread::sleep(Duration::from_millis(100));
+}
+
+/// Waits until this is true of the agent's report, which the answer is.
+fn wait_until(agent: &Agent, what: &str, patience: u64, is_so: impl Fn(&Value) -> bool) -> Value {
+    let watch = Stopwatch::start();
+    loop {
+        let report = agent.report();
+        if is_so(&report) {
+            return report;
+        }
+        assert!(watch.elapsed() < Duration::from_secs(patience), "{what}: {report:#}");
+        pause();
+    }
+}
+
+fn links(report: &Value) -> Vec<(String, String)> {
+    let links = report["links"].as_array().unwrap().iter();
+    let mut links: Vec<_> = links
+        .map(|link| {
+            let role = link["role"].as_str().unwrap_or("-");
+            (link["name"].as_str().unwrap().to_owned(), role.to_owned())
+        })
+        .collect();
+    links.sort();
+    links
+}
+
+fn state(report: &Value, name: &str) -> Option<String> {
+    let links = report["links"].as_array().unwrap();
+    let link = links.iter().find(|link| link["name"] == name)?;
+    Some(link["state"].as_str().unwrap().to_owned())
+}
+
+#[test]
+fn with_only_coders_connection_string_and_the_secret_three_agents_find_each_other() {
+    let _quiet = quiet();
+    let mut coder = Coder::new(Generation::WithNats);
+    for host in 2..=4 {
+        coder.add_replica(&format!("coder-{host}"), &format!("http://127.0.0.{host}:8080"));
+    }
+    coder.keep_alive();
+    let (secret, url) = (Secret::new(), coder.cluster.url());
+    let agents: Vec<_> = (2..=4)
+        .map(|host| agent(&secret, &url, &format!("agent-{host}"), &format!("127.0.0.{host}")))
+        .collect();
+    let database = format!("127.0.0.1:{}/postgres", coder.cluster.port());
+    for (index, agent) in agents.iter().enumerate() {
+        // Whom an agent stands beside is known by the address that it shares with a replica.
+        let mut wanted: Vec<_> = (2..=4)
+            .filter(|host| *host != index + 2)
+            .map(|host| (format!("agent-{host}"), "coderd".to_owned()))
+            .collect();
+        wanted.push((database.clone(), "postgres".to_owned()));
+        wanted.sort();
+        wait_until(agent, "a full mesh", 15, |report| links(report) == wanted);
+    }
+    for other in ["agent-3", "agent-4"] {
+        wait_until(&agents[0], "everybody is well", 40, |report| {
+            state(report, other).as_deref() == Some("ok")
+        });
+    }
+
+    // One is stopped, as by a roll-out; the other one just dies.
+    coder.stop_replica("coder-3");
+    agents[1].signal("TERM");
+    coder.kill_replica("coder-4");
+    signal(agents[2].pid(), "KILL");
+    wait_until(&agents[0], "it has left", 10, |report| state(report, "agent-3").as_deref() == Some("left"));
+    wait_until(&agents[0], "it is gone", 30, |report| {
+        state(report, "agent-4").as_deref() == Some("unreachable")
+    });
+    let report = agents[0].report();
+    assert_eq!(state(&report, "agent-3").as_deref(), Some("left"), "and still has: {report:#}");
+}
+
+#[test]
+fn a_role_that_may_read_nothing_is_told_what_it_needs_once_and_goes_on_measuring() {
+    let coder = Coder::new(Generation::BeforeNats);
+    sql(&coder.cluster, "CREATE ROLE coder_probe LOGIN PASSWORD 'pwd'");
+    let url =
+        format!("postgres://coder_probe:pwd@127.0.0.1:{}/postgres?sslmode=disable", coder.cluster.port());
+    let secret = Secret::new();
+    let agents = [agent(&secret, &url, "a", "127.0.0.2"), agent(&secret, &url, "b", "127.0.0.3")];
+    // Presence needs no right.
+    wait_until(&agents[0], "they find each other", 15, |report| state(report, "b").is_some());
+    let said = agents[0].said();
+    let denied: Vec<_> = said.iter().filter(|line| line.contains("may not read")).collect();
+    assert_eq!(denied.len(), 3, "one line a table: {said:#?}");
+    assert!(said.iter().all(|line| !line.contains("pwd")));
+
+    sql(&coder.cluster, "GRANT SELECT (id, updated_at, hostname) ON replicas TO coder_probe");
+    coder.add_replica("coder-9", "http://127.0.0.9:8080");
+    let run = crate::house::Run::of(
+        probe(&["check", "--discover", "coder", "--quick", "-o", "json"])
+            .env("PROBE_MESH_SECRET_FILE", &secret.path)
+            .env("CODER_PG_CONNECTION_URL", &url),
+    );
+    let names: Vec<_> = run.json()["targets"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|t| t["name"].as_str().unwrap().to_owned())
+        .collect();
+    assert!(names.contains(&"a".to_owned()) && names.contains(&"b".to_owned()), "{names:?}");
+}
