@@ -18,6 +18,7 @@ pub mod cli;
 pub mod config;
 pub mod demo;
 pub mod discovery;
+pub mod exchange;
 pub mod export;
 pub mod mesh;
 pub mod web;

@@ -12,6 +12,7 @@
 //! * [`cause`] – why a target is over its budget, with the evidence;
 //! * [`verdict`] – one bounded look: pass, fail or inconclusive;
 //! * [`state`] – the continuous verdict of one link, with hysteresis; [`links`] – all links of an agent;
+//! * [`whole`] – what all agents say of their own links;
 //! * [`report`], [`standing`] – all of it as data; the only thing that exporters see.
 //!
 //! **The rule.** The budget asks that a quantile (p95 by default) of the round trip stays below 10 ms. A slot whose
@@ -35,4 +36,5 @@ pub mod series;
 pub mod standing;
 pub mod state;
 pub mod verdict;
+pub mod whole;
 pub mod window;

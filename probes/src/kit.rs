@@ -68,6 +68,16 @@ impl Kit {
     }
 }
 
+impl Kit {
+    /// Sends a letter to a peer; whether it was taken over. Other targets read none.
+    pub async fn write(&self, text: &[u8]) -> bool {
+        match self {
+            Self::Peer(probe) => probe.write(text).await,
+            Self::Postgres(_) | Self::Tcp(_) | Self::Http(_) => false,
+        }
+    }
+}
+
 impl Probe for Kit {
     async fn sample(&self, order: Order) -> Sample {
         match self {

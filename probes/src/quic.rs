@@ -14,6 +14,7 @@ use std::time::Duration;
 use quinn::{IdleTimeout, TransportConfig, VarInt};
 use socket2::{Domain, Protocol, Socket, Type};
 
+pub mod letter;
 pub mod packet;
 pub mod reflector;
 pub mod sender;
@@ -29,12 +30,14 @@ const KEEP_ALIVE: Duration = Duration::from_secs(4);
 /// The close code of an agent that goes away on purpose; its reason says so.
 pub(crate) const CLOSE_LEAVING: u32 = 0;
 
-/// One transport for both sides: datagrams only, small buffers, no stream, no path MTU search.
+/// One transport for both sides: datagrams, a few short letters, small buffers, no path MTU search.
 fn transport() -> Arc<TransportConfig> {
     let mut config = TransportConfig::default();
     config
         .max_concurrent_bidi_streams(VarInt::from_u32(0))
-        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .max_concurrent_uni_streams(VarInt::from_u32(letter::AT_ONCE))
+        .stream_receive_window(VarInt::from_u32(letter::WINDOW))
+        .receive_window(VarInt::from_u32(letter::WINDOW))
         .datagram_receive_buffer_size(Some(64 * 1024))
         .datagram_send_buffer_size(64 * 1024)
         .mtu_discovery_config(None)

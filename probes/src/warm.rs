@@ -95,6 +95,14 @@ impl<O: Open> Warm<O> {
         Err(failure)
     }
 
+    /// The standing connection, without trying for one.
+    pub(crate) fn standing(&self) -> Option<Arc<O::Connection>> {
+        match &*self.lock() {
+            State::Up(connection) => Some(Arc::clone(connection)),
+            State::Down(_) => None,
+        }
+    }
+
     /// The given connection is no good any more. Ignored when another one has taken its place.
     pub(crate) fn broke(&self, connection: &Arc<O::Connection>, failure: Failure) {
         let stands = match &*self.lock() {

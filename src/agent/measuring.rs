@@ -12,6 +12,7 @@ use std::time::Duration;
 use probes::Target;
 use probes::kit::{Kit, KitError, Means};
 use probes::own;
+use probes::quic::letter::Letter;
 use probes::quic::sender::SenderError;
 use probes::quic::{Reflector, ReflectorCounts, Sender, reflector::ListenError};
 use probes::sample::Sample;
@@ -149,6 +150,7 @@ pub struct Measuring {
 enum Command {
     Begin(Vec<Job>, mpsc::UnboundedSender<Event>, oneshot::Sender<Result<(), MeasuringError>>),
     Connects(u32, Schedule),
+    Write(u32, Arc<[u8]>),
     End(u32),
     Stop(oneshot::Sender<()>),
 }
@@ -209,6 +211,16 @@ impl Measuring {
         self.send(Command::Connects(job, schedule))
     }
 
+    /// Sends a letter to the peer of this job, if a connection to it stands.
+    pub fn write(&self, job: u32, text: Arc<[u8]>) -> Result<(), MeasuringError> {
+        self.send(Command::Write(job, text))
+    }
+
+    /// The letters of all peers; whoever takes them has them alone.
+    pub fn letters(&self) -> Option<mpsc::Receiver<Letter>> {
+        self.reflector.as_ref()?.letters()
+    }
+
     /// Ends a job; what is on its way is forgotten.
     pub fn end(&self, job: u32) -> Result<(), MeasuringError> {
         self.send(Command::End(job))
@@ -261,6 +273,16 @@ async fn run(
                     // Those that are done would stay in the set for as long as the job lasts.
                     while tasks.try_join_next().is_some() {}
                     tasks.spawn(job::connects(job, Arc::clone(kit), schedule, events.clone()));
+                }
+            }
+            Command::Write(job, text) => {
+                if let Some(Running { kit, tasks, .. }) = running.get_mut(&job) {
+                    while tasks.try_join_next().is_some() {}
+                    let kit = Arc::clone(kit);
+                    tasks.spawn(async move {
+                        // A peer that takes no letter gets the next one.
+                        let _ = kit.write(&text).await;
+                    });
                 }
             }
             Command::End(job) => drop(running.remove(&job)),

@@ -72,6 +72,10 @@ pub enum State {
 }
 
 impl State {
+    /// All states, in the order of severity.
+    pub const ALL: [Self; 7] =
+        [Self::Ok, Self::Left, Self::Unknown, Self::Stale, Self::AtRisk, Self::Breach, Self::Unreachable];
+
     /// The stable word of this state.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -121,6 +121,10 @@ fn rules() -> BTreeMap<&'static str, &'static [&'static str]> {
                 "crate::demo",
             ],
         ),
+        (
+            "src/exchange.rs",
+            &["tokio", "crate::discovery", "crate::export", "crate::web", "crate::config", "crate::agent"],
+        ),
         ("src/discovery.rs", DOOR),
         ("src/discovery", DOOR),
         ("src/web.rs", &["crate::agent", "crate::check", "crate::config", "crate::cli", "crate::demo"]),

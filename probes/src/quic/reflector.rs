@@ -5,16 +5,19 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{Connection, ConnectionError, Endpoint, Incoming, VarInt};
 
+use super::letter::{self, Letter};
 use super::packet::{self, Received, Reply, WAIT_UNKNOWN};
 use super::socket::{Traffic, endpoint};
 use super::{CLOSE_LEAVING, transport};
+use tokio::sync::mpsc;
+
 use crate::own;
 use crate::stopwatch::monotonic_ns;
 use crate::tls::{MeshTls, TlsError};
@@ -29,6 +32,7 @@ pub struct Reflector {
     local: SocketAddr,
     counters: Arc<Counters>,
     traffic: Arc<Traffic>,
+    letters: Mutex<Option<mpsc::Receiver<Letter>>>,
 }
 
 /// What a reflector has seen since its start.
@@ -44,6 +48,8 @@ pub struct ReflectorCounts {
     pub replied: u64,
     /// UDP datagrams that are not QUIC, and datagrams on a connection that are no echo. All dropped.
     pub malformed: u64,
+    /// Letters that were too long, came too fast or found nobody to read them.
+    pub letters_dropped: u64,
     /// UDP payload bytes received.
     pub bytes_in: u64,
     /// UDP payload bytes sent.
@@ -58,6 +64,7 @@ struct Counters {
     refused: AtomicU64,
     replied: AtomicU64,
     malformed: AtomicU64,
+    letters_dropped: AtomicU64,
 }
 
 /// Why a reflector does not listen.
@@ -89,8 +96,14 @@ impl Reflector {
         let (endpoint, traffic) = endpoint(address, Some(server)).map_err(bound)?;
         let local = endpoint.local_addr().map_err(bound)?;
         let counters = Arc::new(Counters::default());
-        tokio::spawn(accept(endpoint.clone(), Arc::clone(&counters), Arc::clone(&traffic)));
-        Ok(Self { endpoint, local, counters, traffic })
+        let (post, letters) = mpsc::channel(letter::WAITING);
+        tokio::spawn(accept(endpoint.clone(), Arc::clone(&counters), Arc::clone(&traffic), post));
+        Ok(Self { endpoint, local, counters, traffic, letters: Mutex::new(Some(letters)) })
+    }
+
+    /// The letters of all peers; whoever takes them has them alone.
+    pub fn letters(&self) -> Option<mpsc::Receiver<Letter>> {
+        self.letters.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// The address that it really listens on.
@@ -107,6 +120,7 @@ impl Reflector {
             refused: read(&self.counters.refused),
             replied: read(&self.counters.replied),
             malformed: read(&self.counters.malformed) + read(&self.traffic.malformed),
+            letters_dropped: read(&self.counters.letters_dropped),
             bytes_in: read(&self.traffic.bytes_in),
             bytes_out: read(&self.traffic.bytes_out),
         }
@@ -127,7 +141,12 @@ impl Drop for Reflector {
     }
 }
 
-async fn accept(endpoint: Endpoint, counters: Arc<Counters>, traffic: Arc<Traffic>) {
+async fn accept(
+    endpoint: Endpoint,
+    counters: Arc<Counters>,
+    traffic: Arc<Traffic>,
+    post: mpsc::Sender<Letter>,
+) {
     while let Some(incoming) = endpoint.accept().await {
         if !incoming.remote_address_validated() {
             // Retry fails only for an address that is validated already.
@@ -136,19 +155,27 @@ async fn accept(endpoint: Endpoint, counters: Arc<Counters>, traffic: Arc<Traffi
             counters.refused.fetch_add(1, Ordering::Relaxed);
             incoming.refuse();
         } else {
-            tokio::spawn(serve(incoming, Arc::clone(&counters), Arc::clone(&traffic)));
+            tokio::spawn(serve(incoming, Arc::clone(&counters), Arc::clone(&traffic), post.clone()));
         }
     }
 }
 
-async fn serve(incoming: Incoming, counters: Arc<Counters>, traffic: Arc<Traffic>) {
+async fn serve(
+    incoming: Incoming,
+    counters: Arc<Counters>,
+    traffic: Arc<Traffic>,
+    post: mpsc::Sender<Letter>,
+) {
     let remote = incoming.remote_address();
     counters.open.fetch_add(1, Ordering::Relaxed);
     match incoming.await {
         Ok(connection) => {
             counters.accepted.fetch_add(1, Ordering::Relaxed);
             tracing::debug!(%remote, "peer connected");
-            let ended = reflect(&connection, &counters, &traffic).await;
+            let ended = tokio::select! {
+                ended = reflect(&connection, &counters, &traffic) => ended,
+                ended = letter::read(&connection, &post, &counters.letters_dropped) => ended,
+            };
             tracing::debug!(%remote, %ended, "peer gone");
         }
         Err(error) => {

@@ -11,6 +11,7 @@ use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{Connection, ConnectionError, Endpoint, TransportErrorCode};
 use tokio::sync::oneshot;
 
+use super::letter;
 use super::packet::{self, Received, Reply, Request, WAIT_UNKNOWN};
 use super::socket::{Traffic, endpoint};
 use super::{KEEP_ALIVE, transport};
@@ -79,6 +80,16 @@ pub enum SenderError {
 #[derive(Clone)]
 pub struct PeerProbe {
     warm: Arc<Warm<Dial>>,
+}
+
+impl PeerProbe {
+    /// Sends a letter on the connection that stands; whether there was one and it took it.
+    pub async fn write(&self, text: &[u8]) -> bool {
+        match self.warm.standing() {
+            Some(session) => letter::write(&session.connection, text).await,
+            None => false,
+        }
+    }
 }
 
 impl Probe for PeerProbe {
