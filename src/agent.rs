@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use probes::Target;
+use probes::quic::letter::Letter;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
@@ -22,6 +23,7 @@ use crate::web;
 
 mod changes;
 pub(crate) mod found;
+mod letters;
 pub mod measuring;
 mod own;
 mod roster;
@@ -91,6 +93,10 @@ enum Event {
     Asked(oneshot::Sender<(Standing, OwnTiming)>),
     /// The configuration may be another; why it is looked at.
     Reload(&'static str),
+    /// Another agent has written.
+    Letter(Letter),
+    /// Time to write to the other agents.
+    Write,
     /// A source of discovery has something to tell.
     News(News),
     /// Time to look at our own performance.
@@ -107,6 +113,7 @@ struct Agent {
     /// What is measured now: what was given and what was found.
     targets: Vec<(Link, Target)>,
     found: Found,
+    letters: letters::Letters,
     measuring: Measuring,
     events: mpsc::UnboundedSender<measuring::Event>,
     own: own::Own,
@@ -134,6 +141,7 @@ pub async fn run(
         links: Links::new(settings.own.clone(), settings.rules),
         targets: Vec::new(),
         found: Found::default(),
+        letters: letters::Letters::default(),
         own: own::Own::new(),
         throttled: None,
         start: now(),
@@ -160,6 +168,9 @@ pub async fn run(
     let mut file = roster::FileWatch::new(reload.file.take());
     let mut look_at_file = interval(LOOK_AT_FILE);
     look_at_file.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut letters = agent.measuring.letters();
+    let mut write = interval(letters::WRITE_EVERY);
+    write.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut look_at_ourselves = interval(LOOK_AT_OURSELVES);
     look_at_ourselves.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -172,6 +183,8 @@ pub async fn run(
                 true => Event::Reload("the file has changed"),
                 false => continue,
             },
+            Some(letter) = next(&mut letters) => Event::Letter(letter),
+            _ = write.tick() => Event::Write,
             Some(news) = news.recv() => Event::News(news),
             Some(question) = asked.recv() => Event::Asked(question),
             _ = look_at_ourselves.tick() => Event::LookAtOurselves,
@@ -182,9 +195,11 @@ pub async fn run(
             Event::Wake => agent.tick(),
             Event::Asked(question) => {
                 // Who asked may have gone away.
-                let _ = question.send((Standing::of(&agent.links, agent.age()), agent.own.timing()));
+                let _ = question.send((agent.standing(), agent.own.timing()));
             }
             Event::Reload(why) => agent.reload(&*reload.load, why).await,
+            Event::Letter(letter) => agent.read(letter).await,
+            Event::Write => agent.write().await,
             Event::News(news) => agent.hear(news).await,
             Event::LookAtOurselves => agent.look_at_ourselves(),
             Event::Ended => return Err(MeasuringError::Ended.into()),
@@ -212,6 +227,14 @@ pub async fn run(
         tracing::debug!("an HTTP client kept its connection open until the end");
     }
     Ok(())
+}
+
+/// The next letter, of whoever has letters at all.
+async fn next(letters: &mut Option<mpsc::Receiver<Letter>>) -> Option<Letter> {
+    match letters {
+        Some(letters) => letters.recv().await,
+        None => std::future::pending().await,
+    }
 }
 
 impl Agent {
@@ -264,6 +287,16 @@ impl Agent {
             self.tell(id, &change);
         }
         Ok(())
+    }
+
+    fn standing(&self) -> Standing {
+        let now = self.age();
+        let mut standing = Standing::of(&self.links, now);
+        standing.members = self.found.members();
+        standing.agents = self.letters.whole.agents(now).cloned().collect();
+        standing.letters_dropped = self.letters.whole.dropped();
+        standing.sources = self.found.sources(now);
+        standing
     }
 
     fn tell(&self, id: u32, change: &crate::mesh::state::Change) {

@@ -121,6 +121,7 @@ pub fn agent(args: &AgentArgs, env: Environment<'_>) -> Result<agent::Settings, 
     let own = Own {
         name: args.name.clone().unwrap_or_else(host_name),
         role: role(args.role.as_deref())?,
+        host_name: Some(host_name()),
         node: args.node.clone(),
         zone: args.zone.clone(),
         region: args.region.clone(),

@@ -10,7 +10,8 @@ use probes::target::{HostPort, Kind};
 use super::Agent;
 use crate::discovery::{self, News};
 use crate::mesh::peer::{Link, Role};
-use crate::mesh::roster::{Member, Roster, Status, beside};
+use crate::mesh::roster::{Member, Roster, Source, Status, beside};
+use crate::mesh::standing::SourceStanding;
 
 /// Who is seen no more without having said goodbye is measured for so much longer: that it does not answer is news.
 const LINGER: Duration = Duration::from_secs(600);
@@ -36,6 +37,27 @@ struct One {
 }
 
 impl Found {
+    /// Everybody, by all sources.
+    pub(super) fn members(&self) -> Vec<Member> {
+        self.roster.members()
+    }
+
+    /// Whether this source has told anything yet.
+    pub(super) fn knows(&self, source: Source) -> bool {
+        self.roster.sources().any(|(other, ..)| other == source)
+    }
+
+    /// How each source is doing.
+    pub(super) fn sources(&self, now: Duration) -> Vec<SourceStanding> {
+        let told = self.roster.sources();
+        told.map(|(source, at, failure)| SourceStanding {
+            source,
+            told: at.map(|at| now.saturating_sub(at)),
+            failure: failure.map(str::to_owned),
+        })
+        .collect()
+    }
+
     /// All that is to be measured: what was given, and what was found and not given already.
     pub(super) fn beside(&self, given: &[(Link, Target)]) -> Vec<(Link, Target)> {
         let mut all = given.to_vec();
@@ -207,7 +229,7 @@ impl Agent {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mesh::roster::{Sighting, Source};
+    use crate::mesh::roster::Sighting;
 
     fn agent(name: &str, last: u8) -> Sighting {
         Sighting {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use probes::{HostPort, Target};
 
-use super::{ConfigError, Environment, PEER_PORT, fault, host_name};
+use super::{ConfigError, Environment, PEER_PORT, fault};
 use crate::cli::{DiscoveryArgs, TargetArgs};
 use crate::discovery::{Settings, coder};
 use crate::mesh::peer::{Link, Own};
@@ -75,7 +75,6 @@ fn coder(
     Ok(coder::Settings {
         conninfo: (**conninfo).clone(),
         own: own.clone(),
-        host_name: Some(host_name()),
         reflector: None,
         advertise: advertise.map_err(|error| fault("--advertise", error))?,
         peer_port,

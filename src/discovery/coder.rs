@@ -54,8 +54,6 @@ pub struct Settings {
     pub conninfo: Conninfo,
     /// Who we are.
     pub own: Own,
-    /// What this machine, or pod, calls itself.
-    pub host_name: Option<String>,
     /// Where our reflector can be reached; where it listens on any address, that is found out.
     pub reflector: Option<SocketAddr>,
     /// Addresses to announce instead of what is found out.
@@ -283,7 +281,7 @@ impl View {
 
     /// What we say of ourselves. On «any address» the way to the database tells which one is ours.
     fn announcement(&self, reader: &Reader) -> Announcement {
-        let Settings { own, host_name, reflector, advertise, .. } = &self.settings;
+        let Settings { own, reflector, advertise, .. } = &self.settings;
         let mut addresses = advertise.clone();
         if let (true, Some(reflector)) = (addresses.is_empty(), reflector) {
             let here = reader.local().map(|local| local.ip()).filter(|ip| !ip.is_loopback());
@@ -295,7 +293,7 @@ impl View {
             addresses
                 .extend(ip.map(|ip| HostPort { host: unmapped(ip).to_string(), port: reflector.port() }));
         }
-        Announcement::of(own, host_name.clone(), &addresses)
+        Announcement::of(own, &addresses)
     }
 }
 

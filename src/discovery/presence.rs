@@ -66,13 +66,13 @@ pub enum News {
 
 impl Announcement {
     /// Of this agent, which answers at these addresses.
-    pub fn of(own: &Own, host: Option<String>, reflectors: &[HostPort]) -> Self {
+    pub fn of(own: &Own, reflectors: &[HostPort]) -> Self {
         Self {
             v: 1,
             name: own.name.clone(),
             reflectors: reflectors.iter().take(ADDRESSES_AT_MOST).map(ToString::to_string).collect(),
             role: own.role.map(|role| role.as_str().to_owned()),
-            host,
+            host: own.host_name.clone(),
             node: own.node.clone(),
             zone: own.zone.clone(),
             region: own.region.clone(),
@@ -200,7 +200,7 @@ mod tests {
 
     fn said(name: &str, last: u8) -> Announcement {
         let reflector = HostPort { host: format!("10.0.0.{last}"), port: 9862 };
-        Announcement::of(&own(name), Some(format!("pod-{name}")), &[reflector])
+        Announcement::of(&own(name), &[reflector])
     }
 
     #[test]
@@ -255,7 +255,7 @@ mod tests {
     #[test]
     fn who_answers_nowhere_asks_and_is_nobody() {
         let mut heard = Heard::default();
-        let question = Announcement::of(&own("check"), None, &[]).encode().unwrap();
+        let question = Announcement::of(&own("check"), &[]).encode().unwrap();
         assert_eq!(heard.hear(&question, Duration::ZERO), News::Question);
         assert_eq!(heard.sightings(Duration::ZERO), []);
     }

@@ -4,6 +4,7 @@
 use serde::Serialize;
 
 use super::json::{Connect, SCHEMA_VERSION, Spread, connect, micros, spread};
+use super::mesh::{AgentJson, MemberJson, SourceJson};
 use crate::mesh::cause::Finding;
 use crate::mesh::standing::{LinkStanding, Standing};
 use crate::mesh::state::State;
@@ -33,6 +34,10 @@ struct Document<'a> {
     quantile: f64,
     own_timing: OwnTiming,
     links: Vec<Link<'a>>,
+    members: Vec<MemberJson<'a>>,
+    sources: Vec<SourceJson<'a>>,
+    agents: Vec<AgentJson<'a>>,
+    letters_dropped: u64,
 }
 
 #[derive(Serialize)]
@@ -105,6 +110,10 @@ pub fn render(standing: &Standing, own_timing: OwnTiming) -> Result<String, serd
         quantile: standing.quantile,
         own_timing,
         links: standing.links.iter().map(link).collect(),
+        members: standing.members.iter().map(MemberJson::of).collect(),
+        sources: standing.sources.iter().map(SourceJson::of).collect(),
+        agents: standing.agents.iter().map(AgentJson::of).collect(),
+        letters_dropped: standing.letters_dropped,
     };
     let mut text = serde_json::to_string_pretty(&document)?;
     text.push('\n');

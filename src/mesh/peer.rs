@@ -81,6 +81,8 @@ pub struct Own {
     pub name: String,
     /// What it stands beside.
     pub role: Option<Role>,
+    /// What its machine or pod calls itself.
+    pub host_name: Option<String>,
     /// The machine.
     pub node: Option<String>,
     /// The zone of that machine.

@@ -11,7 +11,9 @@ use super::floor::RouteChange;
 use super::links::Links;
 use super::peer::{Own, Role};
 use super::report::{CODER_WARNS_AT, Figures};
+use super::roster::{Member, Source};
 use super::state::{State, Watch};
+use super::whole::Agent;
 use super::window::Totals;
 
 /// All links.
@@ -25,6 +27,25 @@ pub struct Standing {
     pub quantile: f64,
     /// One entry a link, in the order they came.
     pub links: Vec<LinkStanding>,
+    /// Everybody that discovery knows.
+    pub members: Vec<Member>,
+    /// The sources of discovery.
+    pub sources: Vec<SourceStanding>,
+    /// What the other agents say of their links.
+    pub agents: Vec<Agent>,
+    /// How much of what they wrote was not taken in.
+    pub letters_dropped: u64,
+}
+
+/// How a source of discovery is doing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceStanding {
+    /// Which one.
+    pub source: Source,
+    /// How long ago it told who is there; `None` if never.
+    pub told: Option<Duration>,
+    /// What keeps it from telling now.
+    pub failure: Option<String>,
 }
 
 /// One link.
@@ -94,6 +115,10 @@ impl Standing {
             state: links.worst(),
             quantile: links.rules().budgets.quantile,
             links: links.all().map(|(_, watch)| link(watch, now)).collect(),
+            members: Vec::new(),
+            sources: Vec::new(),
+            agents: Vec::new(),
+            letters_dropped: 0,
         }
     }
 }

@@ -193,6 +193,16 @@ impl Watch {
         now.saturating_sub(self.born)
     }
 
+    /// Why.
+    pub fn reason(&self) -> Reason {
+        self.reason
+    }
+
+    /// Whether it has answered, and did so when it was asked last.
+    pub fn answers(&self) -> bool {
+        self.replied && self.silent_since.is_none()
+    }
+
     /// What it is held against.
     pub fn terms(&self) -> &Terms {
         &self.terms

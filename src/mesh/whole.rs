@@ -39,6 +39,25 @@ pub struct Identity {
     pub version: String,
 }
 
+impl Identity {
+    /// The same for the roster.
+    pub fn sighting(&self) -> Sighting {
+        let addresses = self.reflectors.iter().filter_map(|reflector| reflector.host.parse().ok());
+        Sighting {
+            key: self.name.clone(),
+            role: self.role,
+            agent: Some(self.name.clone()),
+            addresses: addresses.collect(),
+            reflectors: self.reflectors.clone(),
+            host_name: self.host_name.clone(),
+            node: self.node.clone(),
+            claims: self.claims.clone(),
+            version: Some(self.version.clone()),
+            ..Sighting::default()
+        }
+    }
+}
+
 /// One link in brief.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
@@ -163,25 +182,7 @@ impl Whole {
 
     /// What these agents say of themselves, for the roster.
     pub fn sightings(&self, now: Duration) -> Vec<Sighting> {
-        self.agents(now)
-            .map(|agent| {
-                let identity = &agent.identity;
-                let addresses =
-                    identity.reflectors.iter().filter_map(|reflector| reflector.host.parse().ok());
-                Sighting {
-                    key: identity.name.clone(),
-                    role: identity.role,
-                    agent: Some(identity.name.clone()),
-                    reflectors: identity.reflectors.clone(),
-                    host_name: identity.host_name.clone(),
-                    addresses: addresses.collect(),
-                    node: identity.node.clone(),
-                    claims: identity.claims.clone(),
-                    version: Some(identity.version.clone()),
-                    ..Sighting::default()
-                }
-            })
-            .collect()
+        self.agents(now).map(|agent| agent.identity.sighting()).collect()
     }
 
     /// Letters and rows that were not taken in.

@@ -85,6 +85,29 @@ fn with_only_coders_connection_string_and_the_secret_three_agents_find_each_othe
             state(report, other).as_deref() == Some("ok")
         });
     }
+    // What each of them sees is known to all.
+    let report = wait_until(&agents[0], "the whole mesh", 20, |report| {
+        report["agents"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|a| a["links"].as_array().unwrap().len() == 3)
+            .count()
+            == 2
+    });
+    let other = &report["agents"][0];
+    assert_eq!(
+        (other["name"].as_str(), other["role"].as_str()),
+        (Some("agent-3"), Some("coderd")),
+        "{report:#}"
+    );
+    assert!(
+        other["links"].as_array().unwrap().iter().any(|l| l["name"] == "agent-2" && l["min_us"].is_number())
+    );
+    let members = report["members"].as_array().unwrap();
+    let replicas: Vec<_> = members.iter().filter(|m| m["agent"] == false && m["role"] == "coderd").collect();
+    assert_eq!(replicas.len(), 3, "{report:#}");
+    assert_eq!(replicas[0]["sources"][0], "coder");
 
     // One is stopped, as by a roll-out; the other one just dies.
     coder.stop_replica("coder-3");

@@ -1,0 +1,168 @@
+//! Letters to and from the other agents: so that each of them knows the whole mesh.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use probes::quic::letter::Letter;
+use probes::target::{HostPort, Kind};
+
+use super::Agent;
+use crate::mesh::roster::{Claim, RegionName, Source, beside};
+use crate::mesh::state::Watch;
+use crate::mesh::whole::{Identity, Row, Whole};
+use crate::{discovery, exchange};
+
+/// How often what has changed is written.
+pub(super) const WRITE_EVERY: Duration = Duration::from_secs(5);
+/// Every so many times all is written, in case that a letter got lost.
+const FULL_EVERY: u32 = 12;
+
+/// What was heard of others, and what they were told of us.
+#[derive(Debug, Default)]
+pub(super) struct Letters {
+    pub(super) whole: Whole,
+    told: BTreeMap<(String, Kind), Row>,
+    knows_us: BTreeSet<u32>,
+    round: u32,
+}
+
+impl Agent {
+    /// What we say of ourselves.
+    pub(super) fn identity(&self) -> Identity {
+        let own = &self.settings.own;
+        let said = own.region.as_ref().map(|region| {
+            let (provider, region) = match region.split_once('/') {
+                Some((provider, region)) => (Some(provider.to_owned()), region.to_owned()),
+                None => (None, region.clone()),
+            };
+            let region = RegionName { provider, region };
+            Claim { trust: 2, by: "--region".to_owned(), region, zone: own.zone.clone() }
+        });
+        let mut identity = Identity {
+            name: own.name.clone(),
+            role: own.role,
+            host_name: own.host_name.clone(),
+            node: own.node.clone(),
+            claims: said.into_iter().collect(),
+            reflectors: self.reflectors(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        if identity.role.is_none() {
+            let members = self.found.members();
+            identity.role =
+                beside(&identity.sighting(), &members).iter().filter_map(|server| server.facts.role).min();
+        }
+        identity
+    }
+
+    /// Where others reach our reflector, as far as we know.
+    fn reflectors(&self) -> Vec<HostPort> {
+        let Some(listening) = self.measuring.listening() else { return Vec::new() };
+        let ips: Vec<_> = if listening.ip().is_unspecified() {
+            discovery::own_addresses().into_iter().collect()
+        } else {
+            vec![listening.ip()]
+        };
+        ips.into_iter().map(|ip| HostPort { host: ip.to_string(), port: listening.port() }).collect()
+    }
+
+    /// Takes in what a peer wrote.
+    pub(super) async fn read(&mut self, letter: Letter) {
+        let now = self.age();
+        let Some(written) = exchange::decode(&letter.text) else {
+            self.letters.whole.drop_one();
+            return;
+        };
+        if written.from.name == self.settings.own.name {
+            // Two agents of one name are a fault that their own roster tells.
+            self.letters.whole.drop_one();
+            return;
+        }
+        if self.letters.whole.hear(written, letter.from.ip().to_canonical(), now) {
+            self.know_the_writers().await;
+        }
+    }
+
+    /// Who writes is there, and who has not for a while may not be.
+    async fn know_the_writers(&mut self) {
+        let sightings = self.letters.whole.sightings(self.age());
+        if !sightings.is_empty() || self.found.knows(Source::Exchange) {
+            self.hear(discovery::News::Seen(Source::Exchange, sightings)).await;
+        }
+    }
+
+    /// Time to write.
+    pub(super) async fn write(&mut self) {
+        self.know_the_writers().await;
+        self.write_to_all();
+    }
+
+    /// Writes to each peer: all to one that knows nothing of us yet, to the others what has changed.
+    fn write_to_all(&mut self) {
+        let identity = self.identity();
+        let rows: BTreeMap<_, _> = self
+            .links
+            .all()
+            .map(|(_, watch)| row(watch))
+            .map(|row| ((row.target.clone(), row.kind), row))
+            .collect();
+        let changed: Vec<&Row> = rows
+            .iter()
+            .filter(|(key, row)| self.letters.told.get(*key).is_none_or(|before| row.differs(before)))
+            .map(|(_, row)| row)
+            .collect();
+        let gone = self.letters.told.keys().any(|key| !rows.contains_key(key));
+        self.letters.round += 1;
+        let all_full = gone || self.letters.round.is_multiple_of(FULL_EVERY);
+        let peers: BTreeSet<u32> = self
+            .links
+            .all()
+            .filter(|(_, watch)| watch.link.kind == Kind::Peer && watch.answers())
+            .map(|(id, _)| id)
+            .collect();
+        let everything: Vec<&Row> = rows.values().collect();
+        let encoded = exchange::encode(&identity, true, &everything)
+            .and_then(|full| Ok((full, exchange::encode(&identity, false, &changed)?)));
+        let (full, difference): (Arc<[u8]>, Arc<[u8]>) = match encoded {
+            Ok((full, difference)) => (full.into(), difference.into()),
+            Err(error) => {
+                tracing::error!(%error, "a letter to the other agents cannot be written");
+                return;
+            }
+        };
+        for id in &peers {
+            let knows = self.letters.knows_us.contains(id) && !all_full;
+            let text = if knows { &difference } else { &full };
+            if self.measuring.write(*id, Arc::clone(text)).is_err() {
+                // The measuring thread is gone, which the loop learns by itself.
+                return;
+            }
+        }
+        let mut told = std::mem::take(&mut self.letters.told);
+        told.retain(|key, _| rows.contains_key(key));
+        for row in changed {
+            told.insert((row.target.clone(), row.kind), row.clone());
+        }
+        self.letters.told = told;
+        self.letters.knows_us = peers;
+    }
+}
+
+/// A link in brief.
+fn row(watch: &Watch) -> Row {
+    let view = watch.series().window.all();
+    let (rtt, network) = (view.rtt(), view.network());
+    Row {
+        target: watch.link.target.clone(),
+        kind: watch.link.kind,
+        role: watch.link.role,
+        state: watch.standing().0,
+        reason: watch.reason().as_str().to_owned(),
+        budget: watch.terms().limit,
+        min: if watch.link.kind == Kind::Postgres { network.min() } else { rtt.min() },
+        p50: rtt.quantile(0.5),
+        p95: rtt.quantile(0.95),
+        samples: view.judged(),
+    }
+}
