@@ -11,9 +11,11 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
+use crate::mesh::database::Facts;
 use crate::mesh::roster::{Sighting, Source};
 
 pub mod coder;
+mod postgres;
 pub mod presence;
 
 /// Which sources there are, and what each needs.
@@ -65,6 +67,8 @@ pub enum News {
     Seen(Source, Vec<Sighting>),
     /// It cannot tell at the moment; the text is for people and holds no secret. What it told before stays.
     Failed(Source, String),
+    /// What the database says of itself.
+    Database(Facts),
     /// Something that it cannot see for want of rights, said once: what, and what would help.
     Blind(Source, String),
 }

@@ -7,6 +7,7 @@
 //! * [`schedule`] – when to send: an open loop, fixed before the first answer;
 //! * [`outcomes`], [`window`], [`hour`] – what the samples of one link amount to, and [`series`] all that is kept of it;
 //! * [`floor`] – the fastest round trips, and whether the route has changed;
+//! * [`database`] – what PostgreSQL says of itself and its standbys;
 //! * [`roster`] – who is there, by all sources together;
 //! * [`distribution`] – exact quantiles; [`binomial`], [`sequential`] – the exact distribution, and the test that may stop when it knows;
 //! * [`cause`] – why a target is over its budget, with the evidence;
@@ -22,6 +23,7 @@
 pub mod binomial;
 pub mod budget;
 pub mod cause;
+pub mod database;
 pub mod distribution;
 pub mod floor;
 pub mod hour;

@@ -9,6 +9,7 @@ use probes::target::{HostPort, Kind};
 
 use super::Agent;
 use crate::discovery::{self, News};
+use crate::mesh::database::Facts;
 use crate::mesh::peer::{Link, Role};
 use crate::mesh::roster::{Member, Roster, Source, Status, beside};
 use crate::mesh::standing::SourceStanding;
@@ -25,6 +26,8 @@ const LINKS_AT_MOST: usize = 512;
 pub(super) struct Found {
     roster: Roster,
     links: BTreeMap<String, One>,
+    /// What Coder's database said of itself last.
+    pub(super) database: Option<Facts>,
 }
 
 #[derive(Debug, Clone)]
@@ -175,6 +178,14 @@ impl Agent {
                         "a source of discovery cannot tell who is there; who was there last is still measured"
                     );
                 }
+            }
+            News::Database(facts) => {
+                let moved = self.found.database.as_ref().and_then(|before| facts.moved_since(before));
+                if let Some(moved) = moved {
+                    tracing::warn!(database = facts.name, moved, "the database is another server now");
+                }
+                self.found.roster.hear(Source::Postgres, facts.sightings(), now);
+                self.found.database = Some(facts);
             }
             News::Blind(source, what) => {
                 tracing::warn!(source = source.as_str(), what, "discovery cannot see everything");

@@ -51,6 +51,7 @@ pub(super) async fn look(settings: &Settings, has_identity: bool) -> Found {
                     found.notes.push(Warning { code: "discovery_failed", text });
                     return;
                 }
+                News::Database(_) => {}
                 News::Blind(source, what) => {
                     let text = format!("{}: {what}", source.as_str());
                     found.notes.push(Warning { code: "discovery_blind", text });

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::Duration;
 
 use probes::secret::MeshSecret;
@@ -59,12 +59,59 @@ impl Cluster {
     pub fn start(binaries: Option<&Path>, settings: &[&str]) -> Result<Self, ClusterError> {
         let binaries = find_binaries(binaries).ok_or(ClusterError::NotInstalled)?;
         let owner = if is_root()? { Some(unprivileged().ok_or(ClusterError::NoUser)?) } else { None };
-        let directory = tempfile::Builder::new().prefix("probe-pg-").tempdir()?;
-        if let Some(owner) = owner {
-            std::os::unix::fs::chown(directory.path(), Some(owner.uid), Some(owner.gid))?;
-        }
+        let directory = private_directory(owner)?;
         let password = MeshSecret::generate_hex().map_err(|error| io::Error::other(error.to_string()))?;
         initialize(&binaries, directory.path(), owner, &password)?;
+        Self::run(binaries, owner, directory, password, settings)
+    }
+
+    /// Makes and starts a standby that follows this server. Blocks for a few seconds.
+    pub fn follower(&self) -> Result<Self, ClusterError> {
+        let directory = private_directory(self.owner)?;
+        // It belongs to the clients' package, which may keep it elsewhere.
+        let beside = self.binaries.join("pg_basebackup");
+        let program = if beside.is_file() { beside } else { PathBuf::from("pg_basebackup") };
+        let output = run_as(&program, self.owner)
+            .args([
+                "-h",
+                "127.0.0.1",
+                "-p",
+                &self.port.to_string(),
+                "-U",
+                ROLE,
+                "-R",
+                "-X",
+                "stream",
+                "-c",
+                "fast",
+            ])
+            .arg("--no-sync")
+            .arg("-D")
+            .arg(directory.path().join("data"))
+            .env("PGPASSWORD", &self.password)
+            .stdin(Stdio::null())
+            .output()?;
+        succeeded("pg_basebackup", &output)?;
+        Self::run(self.binaries.clone(), self.owner, directory, self.password.clone(), &[])
+    }
+
+    /// Makes a standby a primary.
+    pub fn promote(&self) -> Result<(), ClusterError> {
+        let output = run_as(&self.binaries.join("pg_ctl"), self.owner)
+            .args(["promote", "-w", "-t", "10", "-D"])
+            .arg(self.directory.path().join("data"))
+            .stdin(Stdio::null())
+            .output()?;
+        succeeded("pg_ctl promote", &output)
+    }
+
+    fn run(
+        binaries: PathBuf,
+        owner: Option<Owner>,
+        directory: TempDir,
+        password: String,
+        settings: &[&str],
+    ) -> Result<Self, ClusterError> {
         let port = free_port()?;
         let mut command = run_as(&binaries.join("postgres"), owner);
         command.arg("-D").arg(directory.path().join("data"));
@@ -138,7 +185,7 @@ impl Cluster {
     fn wait_until_ready(&mut self) -> Result<(), ClusterError> {
         let patience = probes::stopwatch::Stopwatch::start();
         loop {
-            if self.log().contains("database system is ready to accept connections") {
+            if self.log().contains("database system is ready to accept") {
                 return Ok(());
             }
             let ended = self.server.try_wait()?;
@@ -196,14 +243,24 @@ fn initialize(
         .arg(&password_file)
         .stdin(Stdio::null())
         .output()?;
+    succeeded("initdb", &output)
+}
+
+fn succeeded(program: &'static str, output: &Output) -> Result<(), ClusterError> {
     if output.status.success() {
         return Ok(());
     }
     let words = String::from_utf8_lossy(&output.stderr);
-    Err(ClusterError::Program {
-        program: "initdb",
-        cause: words.lines().last().unwrap_or("no word").to_owned(),
-    })
+    Err(ClusterError::Program { program, cause: words.lines().last().unwrap_or("no word").to_owned() })
+}
+
+/// A new directory that the server's user owns.
+fn private_directory(owner: Option<Owner>) -> io::Result<TempDir> {
+    let directory = tempfile::Builder::new().prefix("probe-pg-").tempdir()?;
+    if let Some(owner) = owner {
+        std::os::unix::fs::chown(directory.path(), Some(owner.uid), Some(owner.gid))?;
+    }
+    Ok(directory)
 }
 
 fn run_as(program: &Path, owner: Option<Owner>) -> Command {

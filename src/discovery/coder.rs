@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::News;
+use super::postgres;
 use super::presence::{self, ANNOUNCE_EVERY, Announcement, CHANNEL, Heard};
 use crate::mesh::peer::Own;
 use crate::mesh::roster::Source;
@@ -233,6 +234,11 @@ impl View {
         if told {
             send(news, News::Seen(Source::Coder, sightings)).await;
         }
+        // Where our announcements do not come back although it is no standby, a pooler stands between.
+        let name = self.settings.conninfo.to_string();
+        let mut facts = postgres::look(&connection.reader, &name, None).await?;
+        facts.pooled = connection.listens.map(|listens| !listens && !facts.standby);
+        send(news, News::Database(facts)).await;
         Ok(())
     }
 

@@ -152,3 +152,46 @@ fn a_role_that_may_read_nothing_is_told_what_it_needs_once_and_goes_on_measuring
         .collect();
     assert!(names.contains(&"a".to_owned()) && names.contains(&"b".to_owned()), "{names:?}");
 }
+
+#[test]
+fn through_a_standby_agents_are_looked_for_beside_the_replicas_and_a_promotion_is_told() {
+    let _quiet = quiet();
+    let mut coder = Coder::new(Generation::WithNats);
+    coder.add_replica("coder-6", "http://127.0.0.6:8080");
+    coder.keep_alive();
+    let secret = Secret::new();
+    let near = agent(&secret, &coder.cluster.url(), "agent-6", "127.0.0.6");
+    let standby = coder.cluster.follower().unwrap();
+    let port = near.reflector.port().to_string();
+    let arguments = ["agent", "--name", "agent-7", "--listen", "127.0.0.7:0", "--web", "127.0.0.1:0"];
+    let watcher = Agent::with(
+        probe(&arguments)
+            .args(["--log-format", "json"])
+            .env("PROBE_MESH_SECRET_FILE", &secret.path)
+            .env("CODER_PG_CONNECTION_URL", standby.url())
+            .env("PROBE_PEER_PORT", port),
+    );
+    // The agent there cannot announce itself through a standby, so it is known by its replica's name.
+    let report = wait_until(&watcher, "it is found", 15, |report| state(report, "coder-6").is_some());
+    let members = report["members"].as_array().unwrap();
+    assert!(members.iter().any(|m| m["role"] == "standby"), "{report:#}");
+    let said = watcher.said();
+    assert!(said.iter().any(|line| line.contains("this is a standby")), "{said:#?}");
+
+    let primary = wait_until(&near, "the primary tells who follows it", 15, |report| {
+        report["members"].as_array().unwrap().iter().any(|member| member["role"] == "standby")
+    });
+    let members = primary["members"].as_array().unwrap();
+    assert!(members.iter().any(|m| m["role"] == "postgres" && m["sources"][0] == "postgres"), "{primary:#}");
+
+    standby.promote().unwrap();
+    let watch = Stopwatch::start();
+    loop {
+        if watcher.said().iter().any(|line| line.contains("another server now") && line.contains("00000002"))
+        {
+            break;
+        }
+        assert!(watch.elapsed() < Duration::from_secs(25), "nothing was said of the promotion");
+        pause();
+    }
+}
