@@ -44,13 +44,7 @@ fn main() {
     let of = |i: u64| &samples[usize::try_from(i % 1000).unwrap_or(0)];
     let record = median_ns(10_000, |i| window.record(of(i), Duration::from_millis(i)));
 
-    let link = Link {
-        source: None,
-        target: "bench".into(),
-        kind: Kind::Peer,
-        role: Some(Role::Coderd),
-        limit: None,
-    };
+    let link = Link::to("bench", Kind::Peer, Some(Role::Coderd));
     let budgets = Budgets::default();
     let terms = Terms {
         limit: budgets.other,

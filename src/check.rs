@@ -272,7 +272,7 @@ mod tests {
     use super::*;
 
     fn settings(kind: Kind, quantile: f64, depth: Depth) -> Settings {
-        let link = Link { source: None, target: "a".into(), kind, role: None, limit: None };
+        let link = Link::to("a", kind, None);
         let target = Target::Tcp(HostPort { host: "a".into(), port: 1 });
         Settings {
             targets: vec![(link, target)],

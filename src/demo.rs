@@ -133,7 +133,7 @@ fn targets_of(
         .map(|(name, target, role)| {
             let limit = Budgets::default().limit(Some(Role::Coderd), Some(role));
             let (source, kind) = (Some(source.to_owned()), target.kind());
-            (Link { source, target: name, kind, role: Some(role), limit: None }, target, limit)
+            (Link { source, ..Link::to(name, kind, Some(role)) }, target, limit)
         })
         .collect()
 }

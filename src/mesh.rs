@@ -8,7 +8,7 @@
 //! * [`outcomes`], [`window`], [`hour`] – what the samples of one link amount to, and [`series`] all that is kept of it;
 //! * [`floor`] – the fastest round trips, and whether the route has changed;
 //! * [`database`] – what PostgreSQL says of itself and its standbys;
-//! * [`roster`] – who is there, by all sources together;
+//! * [`roster`] – who is there, by all sources together; [`neighbours`] – whom of them an agent measures;
 //! * [`distribution`] – exact quantiles; [`binomial`], [`sequential`] – the exact distribution, and the test that may stop when it knows;
 //! * [`cause`] – why a target is over its budget, with the evidence;
 //! * [`verdict`] – one bounded look: pass, fail or inconclusive;
@@ -28,6 +28,7 @@ pub mod distribution;
 pub mod floor;
 pub mod hour;
 pub mod links;
+pub mod neighbours;
 pub mod outcomes;
 pub mod peer;
 pub mod report;

@@ -10,8 +10,9 @@ use probes::target::{HostPort, Kind};
 use super::Agent;
 use crate::discovery::{self, News};
 use crate::mesh::database::Facts;
+use crate::mesh::neighbours::{self, Stance};
 use crate::mesh::peer::{Link, Role};
-use crate::mesh::roster::{Member, Roster, Source, Status, beside};
+use crate::mesh::roster::{Member, Roster, Source, Status};
 use crate::mesh::standing::SourceStanding;
 
 /// Who is seen no more without having said goodbye is measured for so much longer: that it does not answer is news.
@@ -104,11 +105,6 @@ impl Found {
     }
 }
 
-/// What an agent without a role of its own stands beside.
-fn role_beside(agent: &Member, members: &[Member]) -> Option<Role> {
-    beside(&agent.facts, members).iter().filter_map(|server| server.facts.role).min()
-}
-
 /// What we know of ourselves, so as not to measure it.
 pub(crate) struct Ourselves<'a> {
     /// Our name in the mesh.
@@ -117,17 +113,24 @@ pub(crate) struct Ourselves<'a> {
     pub(crate) port: Option<u16>,
     /// Our addresses.
     pub(crate) addresses: &'a BTreeSet<IpAddr>,
+    /// What we stand beside.
+    pub(crate) stance: Stance,
 }
 
 impl Ourselves<'_> {
-    /// The link to a member, if it is an agent other than us.
+    /// The link to a member, if it is an agent other than us and one that we measure.
     pub(crate) fn link_to(&self, member: &Member, members: &[Member]) -> Option<(Link, Target)> {
         if !member.is_agent() || self.is(member) {
             return None;
         }
         let address = self.choose(&member.facts.reflectors)?;
-        let role = member.facts.role.or_else(|| role_beside(member, members));
-        let link = Link { source: None, target: member.name.clone(), kind: Kind::Peer, role, limit: None };
+        let other = neighbours::stance(&member.facts, members);
+        let every = neighbours::every(self.stance, other)?;
+        let role = match other {
+            Stance::Active(role) => role,
+            Stance::Idle => None,
+        };
+        let link = Link { every, ..Link::to(member.name.clone(), Kind::Peer, role) };
         Some((link, Target::Peer(address)))
     }
 
@@ -203,8 +206,20 @@ impl Agent {
             name: &self.settings.own.name,
             port: listening.map(|address| address.port()),
             addresses: &addresses,
+            stance: neighbours::stance(&self.identity().sighting(), &self.found.members()),
+        };
+        let role = match own.stance {
+            Stance::Active(role) => role,
+            Stance::Idle => None,
         };
         self.found.update(&own, now);
+        if role != self.links.own().role {
+            tracing::info!(
+                role = role.map_or("-", Role::as_str),
+                "what this agent stands beside was found out"
+            );
+            self.links.set_role(role);
+        }
         let targets = self.found.beside(&self.settings.targets);
         if targets != self.targets {
             match self.measure(self.settings.clone(), targets).await {
@@ -259,7 +274,8 @@ mod tests {
     #[test]
     fn everybody_but_ourselves_is_measured_and_who_vanishes_is_for_a_while() {
         let addresses = BTreeSet::from([IpAddr::from([10, 0, 0, 1])]);
-        let own = Ourselves { name: "me", port: Some(9862), addresses: &addresses };
+        let own =
+            Ourselves { name: "me", port: Some(9862), addresses: &addresses, stance: Stance::Active(None) };
         let mut found = Found::default();
         let at = Duration::from_secs;
         found.roster.hear(
@@ -279,7 +295,7 @@ mod tests {
     #[test]
     fn who_is_about_to_stop_is_measured_for_a_little_longer_and_not_again_until_it_is_back() {
         let addresses = BTreeSet::new();
-        let own = Ourselves { name: "me", port: None, addresses: &addresses };
+        let own = Ourselves { name: "me", port: None, addresses: &addresses, stance: Stance::Active(None) };
         let mut found = Found::default();
         let at = Duration::from_secs;
         let stopping = Sighting { status: Status::Leaving, ..agent("b", 2) };
@@ -303,12 +319,11 @@ mod tests {
     fn what_was_given_is_not_measured_twice() {
         let mut found = Found::default();
         let addresses = BTreeSet::new();
-        let own = Ourselves { name: "me", port: None, addresses: &addresses };
+        let own = Ourselves { name: "me", port: None, addresses: &addresses, stance: Stance::Active(None) };
         found.roster.hear(Source::Presence, vec![agent("b", 2), agent("c", 3)], Duration::ZERO);
         found.update(&own, Duration::ZERO);
         let address = HostPort { host: "10.0.0.2".into(), port: 9862 };
-        let link =
-            Link { source: None, target: address.to_string(), kind: Kind::Peer, role: None, limit: None };
+        let link = Link::to(address.to_string(), Kind::Peer, None);
         let all = found.beside(&[(link, Target::Peer(address))]);
         let targets: Vec<_> = all.iter().map(|(link, _)| link.target.as_str()).collect();
         assert_eq!(targets, ["10.0.0.2:9862", "c"]);
@@ -318,7 +333,7 @@ mod tests {
     fn an_agent_without_a_role_has_that_of_the_server_beside_it() {
         let mut found = Found::default();
         let addresses = BTreeSet::new();
-        let own = Ourselves { name: "me", port: None, addresses: &addresses };
+        let own = Ourselves { name: "me", port: None, addresses: &addresses, stance: Stance::Active(None) };
         let replica = Sighting {
             key: "r".into(),
             role: Some(Role::Coderd),

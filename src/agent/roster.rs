@@ -102,8 +102,8 @@ impl Agent {
         for (place, (link, target)) in targets.iter().enumerate() {
             let before =
                 self.targets.iter().find(|(old, _)| old.target == link.target && old.kind == link.kind);
-            let Some((_, old_target)) = before else { continue };
-            if rhythm_differs || old_target != target {
+            let Some((old, old_target)) = before else { continue };
+            if rhythm_differs || old_target != target || old.every != link.every {
                 let id = links.all().find(|(_, w)| w.link.target == link.target && w.link.kind == link.kind);
                 changes.extend(id.map(|(id, _)| RosterChange::Added(id, place)));
             }
@@ -122,7 +122,7 @@ impl Agent {
 }
 
 fn stretch_of(settings: &Settings, targets: &[(Link, Target)]) -> f64 {
-    stretch(targets.iter().map(|(link, _)| settings.rules.intervals.of(link.kind)))
+    stretch(targets.iter().map(|(link, _)| settings.rules.intervals.of(link)))
 }
 
 /// What has to be done for a link that is new.
@@ -137,7 +137,7 @@ fn job(settings: &Settings, targets: &[(Link, Target)], change: &RosterChange) -
     Some(Job {
         id: *id,
         target: target.clone(),
-        schedule: Schedule::endless(settings.rules.intervals.of(link.kind).mul_f64(stretch), &name),
+        schedule: Schedule::endless(settings.rules.intervals.of(link).mul_f64(stretch), &name),
         connects,
         persistent: true,
     })

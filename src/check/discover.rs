@@ -11,6 +11,7 @@ use tokio::time::timeout;
 use crate::agent::found::Ourselves;
 use crate::discovery::coder::relay_address;
 use crate::discovery::{News, Settings, Sources};
+use crate::mesh::neighbours::Stance;
 use crate::mesh::peer::{Link, Role};
 use crate::mesh::report::Warning;
 use crate::mesh::roster::{Member, Roster, Source, Status, beside};
@@ -76,7 +77,8 @@ pub(super) async fn look(settings: &Settings, has_identity: bool) -> Found {
 /// Agents by an echo, and replicas without an agent beside them by a connect to their relay.
 fn targets(members: &[Member], has_identity: bool) -> Vec<(Link, Target)> {
     // A check answers nowhere, so nobody is itself.
-    let own = Ourselves { name: "", port: None, addresses: &BTreeSet::new() };
+    let addresses = BTreeSet::new();
+    let own = Ourselves { name: "", port: None, addresses: &addresses, stance: Stance::Active(None) };
     let alive = |member: &&Member| member.facts.status == Status::Alive;
     let (mut targets, mut watched) = (Vec::new(), BTreeSet::new());
     for member in members.iter().filter(alive).filter(|_| has_identity) {
@@ -89,8 +91,7 @@ fn targets(members: &[Member], has_identity: bool) -> Vec<(Link, Target)> {
         let is_replica = replica.facts.role == Some(Role::Coderd) && !replica.is_agent();
         let relay = replica.facts.relay.as_deref().and_then(relay_address);
         if let (true, Some(address)) = (is_replica && !watched.contains(&replica.facts.key), relay) {
-            let target = replica.name.clone();
-            let link = Link { source: None, target, kind: Kind::Tcp, role: replica.facts.role, limit: None };
+            let link = Link::to(replica.name.clone(), Kind::Tcp, replica.facts.role);
             targets.push((link, Target::Tcp(address)));
         }
     }

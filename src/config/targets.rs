@@ -33,7 +33,7 @@ pub(super) fn targets(args: &TargetArgs, env: Environment<'_>) -> Result<Vec<(Li
     }
     let mut named: Vec<(Link, Target)> = Vec::with_capacity(targets.len());
     for (target, Said { role, limit }) in targets {
-        let link = Link { source: None, target: target.to_string(), kind: target.kind(), role, limit };
+        let link = Link { limit, ..Link::to(target.to_string(), target.kind(), role) };
         if named.iter().any(|(other, _)| other.target == link.target && other.kind == link.kind) {
             let key = format!("--{}", link.kind.as_str());
             return Err(fault(key, format!("'{}' is given twice", link.target)));

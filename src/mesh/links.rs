@@ -6,7 +6,7 @@ use std::time::Duration;
 use probes::target::Kind;
 
 use super::budget::Budgets;
-use super::peer::{Link, Own};
+use super::peer::{Link, Own, Role};
 use super::state::{Change, Graces, State, Terms, Watch};
 
 /// What all links have in common.
@@ -48,14 +48,14 @@ impl Default for Intervals {
 }
 
 impl Intervals {
-    /// Of this kind.
-    pub fn of(&self, kind: Kind) -> Duration {
-        match kind {
+    /// Of this link.
+    pub fn of(&self, link: &Link) -> Duration {
+        link.every.unwrap_or(match link.kind {
             Kind::Peer => self.peer,
             Kind::Postgres => self.postgres,
             Kind::Tcp => self.tcp,
             Kind::Http => self.http,
-        }
+        })
     }
 }
 
@@ -99,6 +99,12 @@ impl Links {
         for watch in self.watches.values_mut() {
             watch.set_terms(terms(&self.own, &rules, &watch.link));
         }
+    }
+
+    /// This is what this agent stands beside, as was found out.
+    pub fn set_role(&mut self, role: Option<Role>) {
+        self.own.role = role;
+        self.set_rules(self.rules);
     }
 
     /// These are the links from now on, in any order. Those that were there before keep their samples and their state;
@@ -170,7 +176,7 @@ fn terms(own: &Own, rules: &Rules, link: &Link) -> Terms {
     Terms {
         limit: link.limit.unwrap_or_else(|| rules.budgets.limit(own.role, link.role)),
         quantile: rules.budgets.quantile,
-        interval: rules.intervals.of(link.kind),
+        interval: rules.intervals.of(link),
         connects: !rules.intervals.postgres_connect.is_zero(),
         graces: rules.graces,
     }
@@ -179,10 +185,9 @@ fn terms(own: &Own, rules: &Rules, link: &Link) -> Terms {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mesh::peer::Role;
 
     fn link(target: &str, kind: Kind, role: Option<Role>) -> Link {
-        Link { source: None, target: target.to_owned(), kind, role, limit: None }
+        Link::to(target, kind, role)
     }
 
     fn roster() -> Vec<Link> {

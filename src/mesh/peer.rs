@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use probes::target::Kind;
 use serde::Serialize;
@@ -72,6 +73,15 @@ pub struct Link {
     pub role: Option<Role>,
     /// What it is held against, where that was said for this target alone.
     pub limit: Option<Limit>,
+    /// How often it is measured, where that is not as often as others of its kind.
+    pub every: Option<Duration>,
+}
+
+impl Link {
+    /// From this process to a target, by the rules of its class.
+    pub fn to(target: impl Into<String>, kind: Kind, role: Option<Role>) -> Self {
+        Self { source: None, target: target.into(), kind, role, limit: None, every: None }
+    }
 }
 
 /// What an agent says that it is and where it stands.

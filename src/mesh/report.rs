@@ -368,7 +368,7 @@ mod tests {
     };
 
     fn look(limit: Limit, samples: impl IntoIterator<Item = Sample>) -> Look {
-        let link = Link { source: None, target: "a".to_owned(), kind: Kind::Peer, role: None, limit: None };
+        let link = Link::to("a", Kind::Peer, None);
         let mut series = Series::new(Window::new(BUDGET, 10_000));
         samples.into_iter().for_each(|sample| series.window.record(&sample, Duration::ZERO));
         let progress = Progress { elapsed: RULE.most, overdue: 0, ended: true };

@@ -98,7 +98,7 @@ fn report() -> Report {
         window.opened(&Timing { phases: Some(phases), ..Timing::default() }.into());
         samples.into_iter().for_each(|sample| window.record(&sample, Duration::ZERO));
         let limit = Budgets::default().limit(None, role);
-        let link = Link { source: None, target: name.to_owned(), kind, role, limit: None };
+        let link = Link::to(name, kind, role);
         let progress = Progress { elapsed: least, overdue: 0, ended: true };
         looks.push(Look { link, limit, series, progress });
     }

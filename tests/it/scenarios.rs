@@ -193,7 +193,7 @@ fn play(story: &Story) -> Seen {
         "http" => (Kind::Http, Role::Coderd),
         other => panic!("{other} is not a kind of this player"),
     };
-    let link = Link { source: None, target: "story".into(), kind, role: Some(role), limit: None };
+    let link = Link::to("story", kind, Some(role));
     let budgets = Budgets::default();
     let terms = Terms {
         limit: budgets.limit(Some(Role::Coderd), Some(role)),
