@@ -7,7 +7,8 @@
 //! * [`schedule`] – when to send: an open loop, fixed before the first answer;
 //! * [`outcomes`], [`window`], [`hour`] – what the samples of one link amount to, and [`series`] all that is kept of it;
 //! * [`floor`] – the fastest round trips, and whether the route has changed;
-//! * [`roster`] – who is there, by all sources together;
+//! * [`roster`] – who is there, by all sources together; [`region`], [`place`] – where that is, by facts and by physics;
+//! * [`domains`] – who is near enough to whom; [`rules`] – what is wrong with how all of it stands;
 //! * [`distribution`] – exact quantiles; [`binomial`], [`sequential`] – the exact distribution, and the test that may stop when it knows;
 //! * [`cause`] – why a target is over its budget, with the evidence;
 //! * [`verdict`] – one bounded look: pass, fail or inconclusive;
@@ -22,13 +23,18 @@ pub mod binomial;
 pub mod budget;
 pub mod cause;
 pub mod distribution;
+
 pub mod floor;
 pub mod hour;
 pub mod links;
 pub mod outcomes;
 pub mod peer;
+
+pub mod place;
+pub mod region;
 pub mod report;
 pub mod roster;
+
 pub mod schedule;
 pub mod sequential;
 pub mod series;
