@@ -24,6 +24,7 @@ pub mod budget;
 pub mod cause;
 pub mod distribution;
 
+pub mod domains;
 pub mod floor;
 pub mod hour;
 pub mod links;
@@ -35,6 +36,7 @@ pub mod region;
 pub mod report;
 pub mod roster;
 
+pub mod rules;
 pub mod schedule;
 pub mod sequential;
 pub mod series;
