@@ -417,6 +417,27 @@ mod tests {
     }
 
     #[test]
+    fn a_port_that_is_closed_from_both_sides_is_not_one_way() {
+        let mut topology = sound();
+        for (source, target) in [("a", "b"), ("b", "a")] {
+            let tcp = Row { kind: Kind::Tcp, ..row(source, target, 0.5) };
+            topology.rows.push(tcp.clone());
+            topology.rows.push(Row { state: State::Unreachable, min: None, ..tcp });
+        }
+        assert_eq!(codes(&topology), []);
+    }
+
+    #[test]
+    fn of_several_measurements_the_one_with_enough_replies_from_the_end_itself_counts() {
+        let mut topology = sound();
+        move_away(&mut topology, "c", 38.0);
+        let before = found(&topology);
+        topology.rows.push(Row { samples: 3, ..row("a", "c", 0.4) });
+        topology.rows.push(Row { kind: Kind::Tcp, ..row("b", "c", 0.4) });
+        assert_eq!(found(&topology), before);
+    }
+
+    #[test]
     fn who_is_watched_and_which_version_clock_and_relay_they_have() {
         let mut topology = sound();
         topology.servers[1].watched_by.clear();
