@@ -114,6 +114,7 @@ pub struct DiscoveryArgs {
   probe check --postgres-url-file url.txt --peer coderd-1=coderd --peer coderd-2=coderd
   probe check --tcp db.internal:5432 --http http://10.0.0.7:8080/healthz -o json
   probe check --peer coderd-1 --fail-on never       report, but never stop a deployment
+  probe check --plan aws/us-east-1=coderd aws/us-west-2=postgres     before anything is deployed
 
 Exit codes: 0 pass · 1 at least one target fails or cannot be reached · 2 usage or configuration ·
 3 inconclusive (no target, too few samples, own noise) · 130/143 stopped by a signal.
@@ -143,6 +144,17 @@ pub struct CheckArgs {
     /// provisioners are measured for information only
     #[arg(long, value_name = "ROLE", env = "PROBE_ROLE", help_heading = "Judgement")]
     pub role: Option<String>,
+    /// Measure nothing, and judge where things would stand: one or more regions, each with what would run there
+    /// (coderd, postgres, standby, proxy or provisioner), like aws/us-east-1=coderd aws/us-west-2=postgres. Targets
+    /// are left alone
+    #[arg(
+        long,
+        value_name = "PROVIDER/REGION=ROLE",
+        num_args = 1..,
+        help_heading = "Judgement",
+        conflicts_with_all = ["quick", "thorough", "time_limit", "postgres", "http_sni", "http_ca"]
+    )]
+    pub plan: Vec<String>,
     /// What makes the exit code other than 0
     #[arg(
         long,

@@ -14,6 +14,9 @@ use crate::check::{self, Depth};
 use crate::cli::{AgentArgs, CheckArgs, IdentityArgs, Output};
 use crate::mesh::budget::Budgets;
 use crate::mesh::peer::{Own, Role};
+use crate::mesh::place::policy::Policy;
+use crate::mesh::region::Atlas;
+use crate::plan::{self, Spot};
 
 mod discovery;
 mod file;
@@ -76,10 +79,6 @@ pub fn check(args: &CheckArgs, env: Environment<'_>) -> Result<check::Settings, 
     };
     let own = Own { name: "check".to_owned(), ..Own::default() };
     let discovery = discovery::asked_for(&args.discovery, &own, &targets)?;
-    let mut budgets = Budgets { quantile: args.quantile, ..Budgets::default() };
-    if let Some(limit) = args.budget {
-        budgets = budgets.with_limit(limit);
-    }
     let depth = match (args.quick, args.thorough, args.time_limit) {
         (true, ..) => Depth::Quick,
         (_, true, _) => Depth::Thorough,
@@ -89,7 +88,7 @@ pub fn check(args: &CheckArgs, env: Environment<'_>) -> Result<check::Settings, 
     Ok(check::Settings {
         targets,
         role: role(args.role.as_deref())?,
-        budgets,
+        budgets: budgets(args),
         depth,
         measuring: measuring::Settings {
             identity,
@@ -99,6 +98,19 @@ pub fn check(args: &CheckArgs, env: Environment<'_>) -> Result<check::Settings, 
         },
         discovery,
     })
+}
+
+fn budgets(args: &CheckArgs) -> Budgets {
+    let budgets = Budgets { quantile: args.quantile, ..Budgets::default() };
+    args.budget.map_or(budgets, |limit| budgets.with_limit(limit))
+}
+
+/// What `probe check --plan` is about.
+pub fn plan(args: &CheckArgs) -> Result<plan::Settings, ConfigError> {
+    let atlas = Atlas::built_in();
+    let spots = args.plan.iter().map(|text| Spot::parse(text, &atlas)).collect::<Result<_, _>>();
+    let spots = spots.map_err(|error| fault("--plan", error))?;
+    Ok(plan::Settings { spots, budgets: budgets(args), policy: Policy::default() })
 }
 
 /// The form of the agent's log. What is wrong with the rest of the configuration is not its business.

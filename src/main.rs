@@ -11,7 +11,7 @@ use probe::config::{self, ConfigError};
 use probe::export::text::Colour;
 use probe::export::{json, text};
 use probe::mesh::report::Report;
-use probe::{agent, check, demo};
+use probe::{agent, check, demo, plan};
 use probes::secret::MeshSecret;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -59,6 +59,9 @@ fn run(cli: Cli) -> u8 {
 }
 
 async fn run_check(args: CheckArgs) -> anyhow::Result<u8> {
+    if !args.plan.is_empty() {
+        return run_plan(&args);
+    }
     let settings = config::check(&args, &env)?;
     let line = ProgressLine::over("measuring");
     let measured = check::run(settings, line.updater()).await;
@@ -74,6 +77,15 @@ async fn run_check(args: CheckArgs) -> anyhow::Result<u8> {
     };
     print(&dress(&report, args.output)?)?;
     Ok(check::exit_code(&report, args.fail_on == FailOn::Warning))
+}
+
+fn run_plan(args: &CheckArgs) -> anyhow::Result<u8> {
+    let plan = plan::judge(&config::plan(args)?);
+    print(&match args.output {
+        Output::Human => plan::render_text(&plan, colour()),
+        Output::Json => plan::render_json(&plan)?,
+    })?;
+    Ok(plan.exit_code(args.fail_on == FailOn::Warning))
 }
 
 async fn run_demo(args: DemoArgs) -> anyhow::Result<u8> {
@@ -98,9 +110,13 @@ fn as_configuration(error: probe::agent::measuring::MeasuringError) -> anyhow::E
 
 fn dress(report: &Report, output: Output) -> anyhow::Result<String> {
     Ok(match output {
-        Output::Human => text::render(report, Colour::choose(io::stdout().is_terminal(), &env)),
+        Output::Human => text::render(report, colour()),
         Output::Json => json::render(report)?,
     })
+}
+
+fn colour() -> Colour {
+    Colour::choose(io::stdout().is_terminal(), &env)
 }
 
 /// Runs to the end, or to the first SIGINT or SIGTERM, whichever comes first.

@@ -24,6 +24,8 @@ mod encryption;
 #[cfg(test)]
 mod house;
 #[cfg(test)]
+mod plan;
+#[cfg(test)]
 mod relay;
 #[cfg(test)]
 mod scenarios;
