@@ -17,6 +17,7 @@ use crate::discovery::{self, News, Sources};
 use crate::export::standing::OwnTiming;
 use crate::mesh::links::{Links, Rules};
 use crate::mesh::peer::{Link, Own};
+use crate::mesh::rules::Book;
 use crate::mesh::schedule::Schedule;
 use crate::mesh::standing::Standing;
 use crate::web;
@@ -27,6 +28,7 @@ mod letters;
 pub mod measuring;
 mod own;
 mod roster;
+mod topology;
 
 use found::Found;
 use measuring::{Measuring, MeasuringError};
@@ -55,6 +57,8 @@ pub struct Settings {
     pub rules: Rules,
     /// Who else is looked for, and where.
     pub discovery: discovery::Settings,
+    /// What the whole mesh is judged by.
+    pub book: Book,
 }
 
 /// How settings are read anew.
@@ -114,6 +118,7 @@ struct Agent {
     targets: Vec<(Link, Target)>,
     found: Found,
     letters: letters::Letters,
+    judged: topology::Judged,
     measuring: Measuring,
     events: mpsc::UnboundedSender<measuring::Event>,
     own: own::Own,
@@ -142,6 +147,7 @@ pub async fn run(
         targets: Vec::new(),
         found: Found::default(),
         letters: letters::Letters::default(),
+        judged: topology::Judged::default(),
         own: own::Own::new(),
         throttled: None,
         start: now(),
@@ -296,6 +302,7 @@ impl Agent {
         standing.agents = self.letters.whole.agents(now).cloned().collect();
         standing.letters_dropped = self.letters.whole.dropped();
         standing.sources = self.found.sources(now);
+        standing.findings = self.judged.findings.all().into_iter().cloned().collect();
         standing
     }
 

@@ -151,6 +151,7 @@ pub fn agent(args: &AgentArgs, env: Environment<'_>) -> Result<agent::Settings, 
         own,
         targets,
         rules: layers.rules()?,
+        book: layers.book()?,
     })
 }
 

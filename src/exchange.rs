@@ -3,6 +3,7 @@
 //! Fields that are not known are ignored and rows that are not understood are dropped one by one, so older and newer
 //! agents understand of each other what they have in common. Every five seconds only what has changed is written.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use probes::quic::letter::LENGTH_AT_MOST;
@@ -31,6 +32,8 @@ struct Written {
     node: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     claims: Vec<WrittenClaim>,
+    #[serde(default)]
+    ips: Vec<IpAddr>,
     #[serde(default)]
     reflectors: Vec<String>,
     #[serde(default)]
@@ -70,6 +73,8 @@ struct WrittenRow {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     p95_us: Option<u64>,
     n: u32,
+    #[serde(default)]
+    span_us: u64,
 }
 
 /// As bytes. Rows that find no room are left out; with as many links as that, all letters are full ones of a part.
@@ -81,6 +86,7 @@ pub fn encode(identity: &Identity, full: bool, rows: &[&Row]) -> Result<Vec<u8>,
         host: identity.host_name.clone(),
         node: identity.node.clone(),
         claims: identity.claims.iter().take(CLAIMS_AT_MOST).map(WrittenClaim::of).collect(),
+        ips: identity.addresses.iter().copied().take(REFLECTORS_AT_MOST).collect(),
         reflectors: identity.reflectors.iter().take(REFLECTORS_AT_MOST).map(ToString::to_string).collect(),
         version: identity.version.clone(),
         full,
@@ -117,6 +123,7 @@ pub fn decode(bytes: &[u8]) -> Option<Letter> {
             host_name: written.host,
             node: written.node,
             claims: written.claims.into_iter().take(CLAIMS_AT_MOST).filter_map(WrittenClaim::read).collect(),
+            addresses: written.ips.into_iter().take(REFLECTORS_AT_MOST).collect(),
             reflectors: reflectors.filter_map(|text| HostPort::parse(text, None).ok()).collect(),
             version: written.version,
         },
@@ -151,6 +158,7 @@ fn row(value: serde_json::Value) -> Option<Row> {
         p50,
         p95,
         samples: row.n,
+        span: Duration::from_micros(row.span_us),
     })
 }
 
@@ -168,6 +176,7 @@ impl WrittenRow {
             p50_us: micros(row.p50),
             p95_us: micros(row.p95),
             n: row.samples,
+            span_us: micros(Some(row.span)).unwrap_or(0),
         }
     }
 }
@@ -214,6 +223,7 @@ mod tests {
             host_name: Some("pod-a".into()),
             node: Some("n1".into()),
             claims: vec![Claim { trust: 4, by: "IMDS".into(), region, zone: Some("use1-az1".into()) }],
+            addresses: std::collections::BTreeSet::from([IpAddr::from([10, 0, 0, 1])]),
             reflectors: vec![HostPort { host: "10.0.0.1".into(), port: 9862 }],
             version: "0.1.0".into(),
         }
@@ -231,6 +241,7 @@ mod tests {
             p50: Some(Duration::from_micros(1000)),
             p95: None,
             samples: 300,
+            span: Duration::from_secs(300),
         }
     }
 

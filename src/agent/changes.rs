@@ -2,6 +2,8 @@
 
 use crate::mesh::cause::ms;
 use crate::mesh::peer::{Link, Role};
+use crate::mesh::place::policy::Severity;
+use crate::mesh::rules::TopologyFinding;
 use crate::mesh::state::{Change, State};
 
 /// One line a change: a warning where somebody may want to be woken, else news.
@@ -47,5 +49,18 @@ pub(super) fn log(agent: &str, link: &Link, change: &Change) {
             let (from, to) = (ms(change.from), ms(change.to));
             tracing::info!(agent, target, kind, role, from, to, samples = change.samples, "route changed");
         }
+    }
+}
+
+/// One line a finding, when it has lasted and when it is no more.
+pub(super) fn log_finding(agent: &str, finding: &TopologyFinding, raised: bool) {
+    let (code, severity) = (finding.code.as_str(), finding.severity.as_str());
+    let (subjects, evidence) = (finding.subjects.join(", "), finding.evidence.as_str());
+    if !raised {
+        tracing::info!(agent, code, severity, subjects, evidence, "finding cleared");
+    } else if finding.severity >= Severity::Warning {
+        tracing::warn!(agent, code, severity, subjects, evidence, remedy = finding.remedy, "finding");
+    } else {
+        tracing::info!(agent, code, severity, subjects, evidence, remedy = finding.remedy, "finding");
     }
 }

@@ -192,6 +192,7 @@ impl Agent {
             }
             News::Blind(source, what) => {
                 tracing::warn!(source = source.as_str(), what, "discovery cannot see everything");
+                self.judged.blind.push(what);
             }
         }
     }

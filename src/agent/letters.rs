@@ -1,6 +1,7 @@
 //! Letters to and from the other agents: so that each of them knows the whole mesh.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +9,8 @@ use probes::quic::letter::Letter;
 use probes::target::{HostPort, Kind};
 
 use super::Agent;
-use crate::mesh::roster::{Claim, RegionName, Source, beside};
+use crate::mesh::region;
+use crate::mesh::roster::{Claim, Source, beside};
 use crate::mesh::state::Watch;
 use crate::mesh::whole::{Identity, Row, Whole};
 use crate::{discovery, exchange};
@@ -31,21 +33,21 @@ impl Agent {
     /// What we say of ourselves.
     pub(super) fn identity(&self) -> Identity {
         let own = &self.settings.own;
-        let said = own.region.as_ref().map(|region| {
-            let (provider, region) = match region.split_once('/') {
-                Some((provider, region)) => (Some(provider.to_owned()), region.to_owned()),
-                None => (None, region.clone()),
-            };
-            let region = RegionName { provider, region };
-            Claim { trust: 2, by: "--region".to_owned(), region, zone: own.zone.clone() }
+        let said = own.region.as_ref().map(|region| Claim {
+            trust: 2,
+            by: "--region".to_owned(),
+            region: region::name(region),
+            zone: own.zone.clone(),
         });
+        let (addresses, reflectors) = self.reachable_at();
         let mut identity = Identity {
             name: own.name.clone(),
             role: own.role,
             host_name: own.host_name.clone(),
             node: own.node.clone(),
             claims: said.into_iter().collect(),
-            reflectors: self.reflectors(),
+            addresses,
+            reflectors,
             version: env!("CARGO_PKG_VERSION").to_owned(),
         };
         if identity.role.is_none() {
@@ -56,15 +58,16 @@ impl Agent {
         identity
     }
 
-    /// Where others reach our reflector, as far as we know.
-    fn reflectors(&self) -> Vec<HostPort> {
-        let Some(listening) = self.measuring.listening() else { return Vec::new() };
-        let ips: Vec<_> = if listening.ip().is_unspecified() {
-            discovery::own_addresses().into_iter().collect()
-        } else {
-            vec![listening.ip()]
+    /// Our own addresses, and where others reach our reflector, as far as we know.
+    fn reachable_at(&self) -> (BTreeSet<IpAddr>, Vec<HostPort>) {
+        let Some(listening) = self.measuring.listening() else { return Default::default() };
+        let ips = match listening.ip() {
+            any if any.is_unspecified() => discovery::own_addresses(),
+            ip => BTreeSet::from([ip]),
         };
-        ips.into_iter().map(|ip| HostPort { host: ip.to_string(), port: listening.port() }).collect()
+        let here = ips.iter().map(|ip| HostPort { host: ip.to_string(), port: listening.port() }).collect();
+        let advertised = self.settings.discovery.coder.as_ref().map(|coder| coder.advertise.clone());
+        (ips, advertised.filter(|advertised| !advertised.is_empty()).unwrap_or(here))
     }
 
     /// Takes in what a peer wrote.
@@ -96,6 +99,7 @@ impl Agent {
     pub(super) async fn write(&mut self) {
         self.know_the_writers().await;
         self.write_to_all();
+        self.judge();
     }
 
     /// Writes to each peer: all to one that knows nothing of us yet, to the others what has changed.
@@ -150,7 +154,7 @@ impl Agent {
 }
 
 /// A link in brief.
-fn row(watch: &Watch) -> Row {
+pub(super) fn row(watch: &Watch) -> Row {
     let view = watch.series().window.all();
     let (rtt, network) = (view.rtt(), view.network());
     Row {
@@ -164,5 +168,6 @@ fn row(watch: &Watch) -> Row {
         p50: rtt.quantile(0.5),
         p95: rtt.quantile(0.95),
         samples: view.judged(),
+        span: watch.terms().interval * view.slots(),
     }
 }

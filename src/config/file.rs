@@ -13,10 +13,11 @@ use super::{ConfigError, Environment, fault};
 use crate::cli::{self, AgentArgs, Output};
 use crate::mesh::budget::{Budgets, Limit};
 use crate::mesh::links::{Intervals, Rules};
+use crate::mesh::rules::{Book, Code};
 use crate::mesh::state::Graces;
 
 /// Every key there is.
-pub(super) const KEYS: [&str; 38] = [
+pub(super) const KEYS: [&str; 39] = [
     "name",
     "role",
     "node",
@@ -39,6 +40,7 @@ pub(super) const KEYS: [&str; 38] = [
     "discovery.from",
     "discovery.advertise",
     "discovery.peer_port",
+    "placement.regions",
     "budgets.quantile",
     "budgets.coderd_coderd",
     "budgets.coderd_postgres",
@@ -59,7 +61,10 @@ pub(super) const KEYS: [&str; 38] = [
 
 /// The file's keys with their values.
 #[derive(Debug, Default)]
-pub(super) struct File(BTreeMap<&'static str, toml::Value>);
+pub(super) struct File(BTreeMap<String, toml::Value>);
+
+/// Keys of this table are the codes of findings.
+const FINDINGS: &str = "findings";
 
 impl File {
     /// Reads a file's text; the error names the line or the key.
@@ -71,15 +76,17 @@ impl File {
     }
 }
 
-fn flatten(
-    prefix: &str,
-    table: toml::Table,
-    keys: &mut BTreeMap<&'static str, toml::Value>,
-) -> Result<(), String> {
+fn flatten(prefix: &str, table: toml::Table, keys: &mut BTreeMap<String, toml::Value>) -> Result<(), String> {
     for (name, value) in table {
         let key = format!("{prefix}{name}");
         match (KEYS.iter().find(|known| **known == key), value) {
-            (Some(known), value) => drop(keys.insert(known, value)),
+            (Some(known), value) => drop(keys.insert((*known).to_owned(), value)),
+            (None, toml::Value::Table(inner)) if key == FINDINGS => {
+                for (code, value) in inner {
+                    code.parse::<Code>().map_err(|error| format!("{FINDINGS}.{code}: {error}"))?;
+                    keys.insert(format!("{FINDINGS}.{code}"), value);
+                }
+            }
             (None, toml::Value::Table(inner))
                 if KEYS.iter().any(|known| known.starts_with(&format!("{key}."))) =>
             {
@@ -210,6 +217,23 @@ impl Layers<'_> {
             })
         })?;
         Ok(args)
+    }
+
+    /// What the whole mesh is judged by.
+    pub(super) fn book(&self) -> Result<Book, ConfigError> {
+        let mut book = Book::default();
+        for code in Code::ALL {
+            let key = format!("{FINDINGS}.{code}");
+            if let Some((origin, value)) = self.text(&key)? {
+                book.severities.set(code.as_str(), &value).map_err(|error| fault(origin, error))?;
+            }
+        }
+        if let Some((origin, path)) = self.text("placement.regions")? {
+            let table =
+                std::fs::read_to_string(&path).map_err(|error| fault(&origin, format!("{path}: {error}")))?;
+            book.atlas.extend(&table).map_err(|error| fault(origin, format!("{path}: {error}")))?;
+        }
+        Ok(book)
     }
 
     /// Budgets, intervals and graces.

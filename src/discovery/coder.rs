@@ -288,18 +288,18 @@ impl View {
     /// What we say of ourselves. On «any address» the way to the database tells which one is ours.
     fn announcement(&self, reader: &Reader) -> Announcement {
         let Settings { own, reflector, advertise, .. } = &self.settings;
+        let here = reader.local().map(|local| local.ip()).filter(|ip| !ip.is_loopback());
+        let ip = reflector.and_then(|reflector| match reflector.ip() {
+            any if any.is_unspecified() => here.or_else(super::outward),
+            ip => Some(ip),
+        });
+        // An IPv4 address that came through a socket of both families is one.
+        let ips: Vec<IpAddr> = ip.map(|ip| ip.to_canonical()).into_iter().collect();
         let mut addresses = advertise.clone();
         if let (true, Some(reflector)) = (addresses.is_empty(), reflector) {
-            let here = reader.local().map(|local| local.ip()).filter(|ip| !ip.is_loopback());
-            let ip = if reflector.ip().is_unspecified() {
-                here.or_else(super::outward)
-            } else {
-                Some(reflector.ip())
-            };
-            addresses
-                .extend(ip.map(|ip| HostPort { host: unmapped(ip).to_string(), port: reflector.port() }));
+            addresses.extend(ips.iter().map(|ip| HostPort { host: ip.to_string(), port: reflector.port() }));
         }
-        Announcement::of(own, &addresses)
+        Announcement::of(own, &ips, &addresses)
     }
 }
 
@@ -345,9 +345,4 @@ fn cannot_listen(failure: &Failure) -> String {
     format!(
         "agents cannot announce themselves through this connection ({why}): they are looked for beside the replicas"
     )
-}
-
-/// An IPv4 address that came through a socket of both families is one.
-fn unmapped(ip: IpAddr) -> IpAddr {
-    ip.to_canonical()
 }

@@ -11,7 +11,8 @@ use probes::target::HostPort;
 use serde::{Deserialize, Serialize};
 
 use crate::mesh::peer::{Own, Role};
-use crate::mesh::roster::{Claim, RegionName, Sighting, Status};
+use crate::mesh::region;
+use crate::mesh::roster::{Claim, Sighting, Status};
 
 /// The channel.
 pub const CHANNEL: &str = "probe_presence";
@@ -45,6 +46,9 @@ pub struct Announcement {
     region: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     version: Option<String>,
+    /// Its own addresses, where those are not the ones at which it is reached.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    ips: Vec<IpAddr>,
     /// It is about to stop.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     bye: bool,
@@ -65,8 +69,8 @@ pub enum News {
 }
 
 impl Announcement {
-    /// Of this agent, which answers at these addresses.
-    pub fn of(own: &Own, reflectors: &[HostPort]) -> Self {
+    /// Of this agent, which has these addresses and answers there, or where `reflectors` say.
+    pub fn of(own: &Own, ips: &[IpAddr], reflectors: &[HostPort]) -> Self {
         Self {
             v: 1,
             name: own.name.clone(),
@@ -77,6 +81,7 @@ impl Announcement {
             zone: own.zone.clone(),
             region: own.region.clone(),
             version: Some(env!("CARGO_PKG_VERSION").to_owned()),
+            ips: ips.iter().copied().take(ADDRESSES_AT_MOST).collect(),
             bye: false,
             asks: reflectors.is_empty(),
         }
@@ -106,7 +111,8 @@ impl Announcement {
             && is_word(&said.name)
             && words.into_iter().flatten().all(|word| is_word(word))
             && said.reflectors.len() <= ADDRESSES_AT_MOST
-            && said.reflectors.is_empty() == said.asks;
+            && said.reflectors.is_empty() == said.asks
+            && said.ips.len() <= ADDRESSES_AT_MOST;
         sound.then_some(said)
     }
 
@@ -114,11 +120,14 @@ impl Announcement {
         let reflectors: Option<Vec<HostPort>> =
             self.reflectors.iter().map(|text| HostPort::parse(text, None).ok()).collect();
         let reflectors = reflectors?;
-        let addresses: BTreeSet<IpAddr> = reflectors.iter().filter_map(|r| r.host.parse().ok()).collect();
+        let mut addresses: BTreeSet<IpAddr> = self.ips.iter().copied().collect();
+        if addresses.is_empty() {
+            addresses.extend(reflectors.iter().filter_map(|r| r.host.parse::<IpAddr>().ok()));
+        }
         let claims = self.region.as_ref().map(|region| Claim {
             trust: 2,
             by: "the agent's own word".to_owned(),
-            region: RegionName { provider: None, region: region.clone() },
+            region: region::name(region),
             zone: self.zone.clone(),
         });
         Some(Sighting {
@@ -200,7 +209,7 @@ mod tests {
 
     fn said(name: &str, last: u8) -> Announcement {
         let reflector = HostPort { host: format!("10.0.0.{last}"), port: 9862 };
-        Announcement::of(&own(name), &[reflector])
+        Announcement::of(&own(name), &[], &[reflector])
     }
 
     #[test]
@@ -255,7 +264,7 @@ mod tests {
     #[test]
     fn who_answers_nowhere_asks_and_is_nobody() {
         let mut heard = Heard::default();
-        let question = Announcement::of(&own("check"), &[]).encode().unwrap();
+        let question = Announcement::of(&own("check"), &[], &[]).encode().unwrap();
         assert_eq!(heard.hear(&question, Duration::ZERO), News::Question);
         assert_eq!(heard.sightings(Duration::ZERO), []);
     }

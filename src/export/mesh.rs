@@ -8,6 +8,8 @@ use serde::Serialize;
 use super::json::micros;
 use crate::mesh::peer::Role;
 use crate::mesh::roster::{Claim, Member, Source, Status};
+use crate::mesh::rules::TopologyFinding;
+use crate::mesh::rules::held::Held;
 use crate::mesh::standing::SourceStanding;
 use crate::mesh::state::State;
 use crate::mesh::whole::{Agent, Row};
@@ -33,6 +35,21 @@ pub(super) struct SourceJson<'a> {
     source: Source,
     told_ago_us: Option<f64>,
     failure: Option<&'a str>,
+}
+
+/// What is wrong with who stands where.
+#[derive(Serialize)]
+pub(super) struct FindingJson<'a> {
+    #[serde(flatten)]
+    finding: &'a TopologyFinding,
+    /// It has lasted for the start-up grace.
+    news: bool,
+}
+
+impl<'a> FindingJson<'a> {
+    pub(super) fn of(held: &'a Held) -> Self {
+        Self { finding: &held.finding, news: held.is_news }
+    }
 }
 
 /// Another agent.

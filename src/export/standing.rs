@@ -4,7 +4,7 @@
 use serde::Serialize;
 
 use super::json::{Connect, SCHEMA_VERSION, Spread, connect, micros, spread};
-use super::mesh::{AgentJson, MemberJson, SourceJson};
+use super::mesh::{AgentJson, FindingJson, MemberJson, SourceJson};
 use crate::mesh::cause::Finding;
 use crate::mesh::standing::{LinkStanding, Standing};
 use crate::mesh::state::State;
@@ -36,6 +36,7 @@ struct Document<'a> {
     links: Vec<Link<'a>>,
     members: Vec<MemberJson<'a>>,
     sources: Vec<SourceJson<'a>>,
+    findings: Vec<FindingJson<'a>>,
     agents: Vec<AgentJson<'a>>,
     letters_dropped: u64,
 }
@@ -112,6 +113,7 @@ pub fn render(standing: &Standing, own_timing: OwnTiming) -> Result<String, serd
         links: standing.links.iter().map(link).collect(),
         members: standing.members.iter().map(MemberJson::of).collect(),
         sources: standing.sources.iter().map(SourceJson::of).collect(),
+        findings: standing.findings.iter().map(FindingJson::of).collect(),
         agents: standing.agents.iter().map(AgentJson::of).collect(),
         letters_dropped: standing.letters_dropped,
     };

@@ -12,6 +12,8 @@ use super::region::Atlas;
 
 pub mod code;
 mod database;
+pub mod gather;
+pub mod held;
 pub mod input;
 mod links;
 mod members;
@@ -21,6 +23,24 @@ mod seen;
 pub use code::{Code, Severities, SeverityError};
 pub use input::{Topology, Vantage};
 use seen::Seen;
+
+/// What the rules go by.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Book {
+    /// Where the regions are.
+    pub atlas: Atlas,
+    /// How bad each finding is.
+    pub severities: Severities,
+    /// What a round trip says about a place.
+    pub limits: decide::Limits,
+}
+
+impl Default for Book {
+    fn default() -> Self {
+        let (severities, limits) = (Severities::default(), decide::Limits::default());
+        Self { atlas: Atlas::built_in(), severities, limits }
+    }
+}
 
 /// A finding about who stands where.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -12,6 +12,7 @@ use super::links::Links;
 use super::peer::{Own, Role};
 use super::report::{CODER_WARNS_AT, Figures};
 use super::roster::{Member, Source};
+use super::rules::held::Held;
 use super::state::{State, Watch};
 use super::whole::Agent;
 use super::window::Totals;
@@ -31,6 +32,8 @@ pub struct Standing {
     pub members: Vec<Member>,
     /// The sources of discovery.
     pub sources: Vec<SourceStanding>,
+    /// What is wrong with who stands where, the worst first.
+    pub findings: Vec<Held>,
     /// What the other agents say of their links.
     pub agents: Vec<Agent>,
     /// How much of what they wrote was not taken in.
@@ -117,6 +120,7 @@ impl Standing {
             links: links.all().map(|(_, watch)| link(watch, now)).collect(),
             members: Vec::new(),
             sources: Vec::new(),
+            findings: Vec::new(),
             agents: Vec::new(),
             letters_dropped: 0,
         }

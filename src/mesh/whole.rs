@@ -3,7 +3,7 @@
 //! What is heard comes from somebody who proved to belong to the mesh, and is bounded and checked all the same: an agent
 //! speaks for itself alone, rows that make no sense are dropped and counted, and what is not said again grows old and goes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -33,6 +33,8 @@ pub struct Identity {
     pub node: Option<String>,
     /// Where it stands, and who says so.
     pub claims: Vec<Claim>,
+    /// Its own addresses.
+    pub addresses: BTreeSet<IpAddr>,
     /// Where it answers echoes.
     pub reflectors: Vec<HostPort>,
     /// Its version.
@@ -42,12 +44,11 @@ pub struct Identity {
 impl Identity {
     /// The same for the roster.
     pub fn sighting(&self) -> Sighting {
-        let addresses = self.reflectors.iter().filter_map(|reflector| reflector.host.parse().ok());
         Sighting {
             key: self.name.clone(),
             role: self.role,
             agent: Some(self.name.clone()),
-            addresses: addresses.collect(),
+            addresses: self.addresses.clone(),
             reflectors: self.reflectors.clone(),
             host_name: self.host_name.clone(),
             node: self.node.clone(),
@@ -81,6 +82,8 @@ pub struct Row {
     pub p95: Option<Duration>,
     /// How many outcomes these rest on.
     pub samples: u32,
+    /// Over how long they came.
+    pub span: Duration,
 }
 
 impl Row {
@@ -215,6 +218,7 @@ mod tests {
             p50: Some(Duration::from_micros(us)),
             p95: Some(Duration::from_micros(us)),
             samples: 100,
+            span: Duration::from_secs(100),
         }
     }
 

@@ -48,7 +48,12 @@ pub(crate) struct Coder {
 
 impl Coder {
     pub(crate) fn new(generation: Generation) -> Self {
-        let cluster = Arc::new(own_postgres(&[]));
+        Self::with(generation, own_postgres(&[]))
+    }
+
+    /// In this server, which is still empty.
+    pub(crate) fn with(generation: Generation, cluster: Cluster) -> Self {
+        let cluster = Arc::new(cluster);
         sql(&cluster, TABLES);
         if generation == Generation::WithNats {
             sql(&cluster, NATS_COLUMNS);

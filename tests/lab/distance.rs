@@ -11,26 +11,31 @@ use probes::tcp_info;
 use serde_json::Value;
 
 use crate::house::{Agent, Run, Secret, own_postgres, probe, signal};
-use crate::wire::Wire;
+use crate::wire::{End, Wire};
 
 /// The tests take turns: two cores are few, and each wire spins.
-fn turn() -> MutexGuard<'static, ()> {
+pub(crate) fn turn() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn ms(ms: u64) -> Duration {
+pub(crate) fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
 /// A PostgreSQL at the far end, and the way to it from the near one.
 fn far_postgres(wire: &Wire) -> (Cluster, String) {
-    let cluster = wire.far.visit(|| own_postgres(&["listen_addresses=*"]));
+    postgres_at(&wire.far)
+}
+
+/// A PostgreSQL at this end, and the way to it from both.
+pub(crate) fn postgres_at(end: &End) -> (Cluster, String) {
+    let cluster = end.visit(|| own_postgres(&["listen_addresses=*"]));
     let hba = cluster.directory().join("data/pg_hba.conf");
     let mut hba = std::fs::OpenOptions::new().append(true).open(hba).unwrap();
     hba.write_all(b"host all all 10.83.0.0/16 scram-sha-256\n").unwrap();
     signal(cluster.pid(), "HUP");
-    let url = cluster.url().replace("127.0.0.1", &wire.far.address);
+    let url = cluster.url().replace("127.0.0.1", &end.address);
     (cluster, url)
 }
 
@@ -173,6 +178,6 @@ fn what_the_wire_loses_is_lost_for_an_echo_and_sent_again_for_a_query() {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the story takes real time")]
-fn pause(duration: Duration) {
+pub(crate) fn pause(duration: Duration) {
     std::thread::sleep(duration);
 }

@@ -4,10 +4,16 @@
 //! the agent makes of a database that moves. Nothing is skipped: without root, `ip` or /dev/net/tun the tests fail.
 
 #[cfg(test)]
+#[path = "../it/coder.rs"]
+#[expect(dead_code, reason = "the lab needs a part of it")]
+mod coder;
+#[cfg(test)]
 mod distance;
 #[cfg(test)]
 #[path = "../it/house.rs"]
 #[expect(dead_code, reason = "the lab needs a part of what the tests on loopback live in")]
 mod house;
+#[cfg(test)]
+mod placement;
 #[cfg(test)]
 mod wire;

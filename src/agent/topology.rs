@@ -1,0 +1,68 @@
+//! What the whole mesh comes to: who stands where, and what is wrong with that.
+
+use std::time::Duration;
+
+use super::Agent;
+use crate::mesh::links::Links;
+use crate::mesh::rules::gather::topology;
+use crate::mesh::rules::held::{Change, Findings};
+use crate::mesh::rules::input::{Row, Vantage};
+use crate::mesh::rules::{self, Book};
+use crate::mesh::whole::Whole;
+
+/// What has been found, and what no source could see.
+#[derive(Debug, Default)]
+pub(super) struct Judged {
+    pub(super) findings: Findings,
+    pub(super) blind: Vec<String>,
+}
+
+impl Agent {
+    /// Judges all that is known of the mesh, and tells what is news.
+    pub(super) fn judge(&mut self) {
+        // Without discovery nobody knows who should be there.
+        if self.settings.discovery.is_empty() {
+            return;
+        }
+        let now = self.age();
+        let identity = self.identity();
+        let own = Vantage {
+            agent: identity.name.clone(),
+            host: identity.host_name.clone(),
+            node: identity.node.clone(),
+        };
+        let members = self.found.members();
+        let rows = rows(&identity.name, &self.links, &self.letters.whole, now);
+        let database = self.found.database.as_ref().map(|facts| (facts, Vec::new()));
+        let topology = topology(own, &members, rows, database, self.judged.blind.clone());
+        let Book { atlas, severities, limits } = &self.settings.book;
+        let found = rules::findings(&topology, atlas, limits, severities);
+        let grace = self.settings.rules.graces.start;
+        for change in self.judged.findings.update(found, grace, now) {
+            let (finding, raised) = match &change {
+                Change::Raised(finding) => (finding, true),
+                Change::Cleared(finding) => (finding, false),
+            };
+            super::changes::log_finding(&self.settings.own.name, finding, raised);
+        }
+    }
+}
+
+/// The links of all agents.
+fn rows(name: &str, links: &Links, whole: &Whole, now: Duration) -> Vec<Row> {
+    let own = links.all().map(|(_, watch)| super::letters::row(watch)).map(|row| (name.to_owned(), row));
+    let others = whole
+        .agents(now)
+        .flat_map(|agent| agent.rows.values().map(|row| (agent.identity.name.clone(), row.clone())));
+    own.chain(others)
+        .map(|(source, row)| Row {
+            source,
+            target: row.target,
+            kind: row.kind,
+            state: row.state,
+            min: row.min,
+            samples: row.samples,
+            span: row.span,
+        })
+        .collect()
+}
