@@ -6,6 +6,9 @@
 
 use crate::mesh::roster::{Sighting, Source};
 
+pub mod cloud;
+pub mod dns;
+
 /// What a source has to tell.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum News {

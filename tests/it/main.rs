@@ -16,9 +16,13 @@ mod cli;
 #[cfg(test)]
 mod distance;
 #[cfg(test)]
+mod dns;
+#[cfg(test)]
 mod encryption;
 #[cfg(test)]
 mod house;
+#[cfg(test)]
+mod name_server;
 #[cfg(test)]
 mod relay;
 #[cfg(test)]
