@@ -30,16 +30,19 @@ fn settings(server: &NameServer, names: &[&str]) -> Settings {
 /// The watch, and what it told.
 struct Watch {
     news: mpsc::Receiver<News>,
+    heard: usize,
     task: tokio::task::JoinHandle<()>,
 }
 
 impl Watch {
     fn start(settings: Settings) -> Self {
         let (tell, news) = mpsc::channel(16);
-        Self { news, task: tokio::spawn(watch(settings, tell)) }
+        Self { news, heard: 0, task: tokio::spawn(watch(settings, tell)) }
     }
 
     async fn next(&mut self) -> News {
+        self.heard += 1;
+        assert!(self.heard < 1000, "what is waited for does not come");
         tokio::time::timeout(Duration::from_secs(20), self.news.recv()).await.expect("no news").unwrap()
     }
 
@@ -275,7 +278,7 @@ async fn thousands_of_records_come_over_tcp_and_the_first_of_them_are_taken_whic
     let mut watch = Watch::start(settings);
     match watch.next().await {
         News::Blind(Source::Dns, text) => {
-            assert_eq!(text, "agents.test has more than 100 members: the first 100 in their order are taken")
+            assert_eq!(text, "agents.test has more than 100 members: the first 100 in their order are taken");
         }
         other => panic!("{other:?}"),
     }
@@ -368,6 +371,20 @@ async fn a_failure_for_the_right_name_is_not_hidden_by_nxdomain_for_the_others()
 }
 
 #[tokio::test]
+async fn while_the_right_name_fails_whoever_answers_for_any_name_is_not_asked() {
+    let server = NameServer::start();
+    server.addresses(IN_THE_CLUSTER, 0, &["10.0.0.1"]);
+    server.addresses("agents.coder.svc", 0, &["10.6.6.6"]);
+    let mut watch = Watch::start(in_a_pod(&server));
+    watch.see(&["10.0.0.1:9862"]).await;
+    server.tell_both(IN_THE_CLUSTER, &Reply::Code(ResponseCode::ServFail));
+    watch.failure(&["10.0.0.1:9862"]).await;
+    server.addresses(IN_THE_CLUSTER, 0, &["10.0.0.1", "10.0.0.2"]);
+    while watch.seen_or_failed().await.is_none_or(|seen| seen.len() < 2) {}
+    assert_eq!(server.asked("agents.coder.svc", RecordType::A), 0);
+}
+
+#[tokio::test]
 async fn in_a_cluster_without_internet_a_service_without_pods_is_empty_although_the_last_name_fails() {
     let server = NameServer::start();
     server.tell_both("agents.coder.svc", &Reply::Code(ResponseCode::ServFail));
@@ -384,7 +401,7 @@ async fn it_ends_when_nobody_listens_even_without_a_name_or_an_answer() {
     server.tell_both("silent.test", &Reply::Silence);
     server.addresses(NAME, 0, &["10.0.0.1"]);
     for names in [&[][..], &["silent.test"], &[NAME]] {
-        let Watch { news, task } = Watch::start(settings(&server, names));
+        let Watch { news, task, .. } = Watch::start(settings(&server, names));
         drop(news);
         tokio::time::timeout(Duration::from_secs(20), task).await.expect("it goes on").unwrap();
     }

@@ -14,6 +14,8 @@ mod check;
 #[cfg(test)]
 mod cli;
 #[cfg(test)]
+mod cloud;
+#[cfg(test)]
 mod distance;
 #[cfg(test)]
 mod dns;
@@ -21,6 +23,8 @@ mod dns;
 mod encryption;
 #[cfg(test)]
 mod house;
+#[cfg(test)]
+mod metadata_server;
 #[cfg(test)]
 mod name_server;
 #[cfg(test)]

@@ -109,7 +109,7 @@ impl Asker {
     }
 
     /// Asks for records of these types, along the search list until a name has any. The name that had some before is
-    /// asked first, and what it says is believed alone.
+    /// asked first: while it fails nobody else is asked, and where it has none no failure of the others counts.
     pub(super) async fn ask(&self, host: &str, types: &[RecordType], settled: Option<&Name>) -> Asked {
         let of_all = |result: &Result<Answer, Failure>| types.iter().map(|t| (*t, result.clone())).collect();
         let candidates = match self.candidates(host) {
@@ -135,7 +135,7 @@ impl Asker {
                     return Asked { by_type, settled: settled.cloned() };
                 }
                 failed.get_or_insert(by_type);
-            } else if is_settled || nothing.is_none() {
+            } else if nothing.is_none() {
                 // A name that had members and says that it has none any more is believed, whatever becomes of the rest.
                 nothing = Some((by_type, is_settled));
             }

@@ -71,6 +71,9 @@ impl FromStr for Name {
             // What stands before it may be a password.
             return Err(NameError::Host("…@…".to_owned()));
         }
+        if text.contains('/') {
+            return Err(NameError::Host(text.to_owned()));
+        }
         let (name, role) = match text.split_once('=') {
             Some((name, role)) => (name, Some(role.parse()?)),
             None => (text, None),
