@@ -14,7 +14,9 @@ use tokio::task::JoinSet;
 use crate::mesh::database::Facts;
 use crate::mesh::roster::{Sighting, Source};
 
+pub mod cloud;
 pub mod coder;
+pub mod dns;
 mod postgres;
 pub mod presence;
 
@@ -23,12 +25,23 @@ pub mod presence;
 pub struct Settings {
     /// Coder's own PostgreSQL, and presence through it.
     pub coder: Option<coder::Settings>,
+    /// Names whose addresses are agents.
+    pub dns: Option<dns::Settings>,
+    /// Where this machine stands, by its cloud. It is no source of others, so it is asked beside one only.
+    pub cloud: Option<cloud::Settings>,
 }
 
 impl Settings {
     /// Whether there is any source.
     pub fn is_empty(&self) -> bool {
-        self.coder.is_none()
+        self.sources().is_empty()
+    }
+
+    /// The sources that tell who is there.
+    pub fn sources(&self) -> BTreeSet<Source> {
+        let coder = self.coder.as_ref().map(|_| Source::Coder);
+        let dns = self.dns.as_ref().map(|_| Source::Dns);
+        coder.into_iter().chain(dns).collect()
     }
 }
 
@@ -47,6 +60,12 @@ impl Sources {
         if let Some(settings) = &settings.coder {
             tasks.spawn(coder::watch(settings.clone(), news.clone(), stopped.clone()));
         }
+        if let Some(settings) = &settings.dns {
+            tasks.spawn(until(stopped.clone(), dns::watch(settings.clone(), news.clone())));
+        }
+        if let Some(settings) = settings.cloud.clone() {
+            tasks.spawn(until(stopped, ask_cloud(settings, news.clone())));
+        }
         Self { tasks, stop }
     }
 
@@ -60,6 +79,30 @@ impl Sources {
     }
 }
 
+/// Does this work until it is done or stopped.
+async fn until(mut stopped: watch::Receiver<bool>, work: impl Future<Output = ()>) {
+    tokio::select! {
+        () = work => {}
+        _ = stopped.wait_for(|stopped| *stopped) => {}
+    }
+}
+
+/// Off the way of the start-up, and again a few times where nothing answered: a metadata service may start later than we.
+async fn ask_cloud(settings: cloud::Settings, news: mpsc::Sender<News>) {
+    const TIMES: u32 = 3;
+    const PAUSE: Duration = Duration::from_secs(60);
+    for time in 1..=TIMES {
+        let whereabouts = cloud::ask(&settings).await;
+        let is_known = !whereabouts.claims.is_empty();
+        if is_known || time == TIMES {
+            // Where nobody listens any more, nobody wants to know.
+            let _ = news.send(News::Cloud(whereabouts)).await;
+            return;
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
 /// What a source has to tell.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum News {
@@ -69,6 +112,8 @@ pub enum News {
     Failed(Source, String),
     /// What the database says of itself.
     Database(Facts),
+    /// Where the cloud says that this machine stands.
+    Cloud(cloud::Whereabouts),
     /// Something that it cannot see for want of rights, said once: what, and what would help.
     Blind(Source, String),
 }

@@ -12,7 +12,8 @@ use crate::discovery::{self, News};
 use crate::mesh::database::Facts;
 use crate::mesh::neighbours::{self, Stance};
 use crate::mesh::peer::{Link, Role};
-use crate::mesh::roster::{Member, Roster, Source, Status};
+use crate::mesh::region;
+use crate::mesh::roster::{Claim, Member, Roster, Source, Status};
 use crate::mesh::standing::SourceStanding;
 
 /// Who is seen no more without having said goodbye is measured for so much longer: that it does not answer is news.
@@ -29,6 +30,8 @@ pub(super) struct Found {
     links: BTreeMap<String, One>,
     /// What Coder's database said of itself last.
     pub(super) database: Option<Facts>,
+    /// Where the cloud says that we stand.
+    pub(super) claims: Vec<Claim>,
 }
 
 #[derive(Debug, Clone)]
@@ -156,8 +159,13 @@ impl Agent {
     /// The settings of discovery with the address at which we really answer.
     pub(super) fn reachable(&self) -> discovery::Settings {
         let mut settings = self.settings.discovery.clone();
+        let listening = self.measuring.listening();
         if let Some(coder) = &mut settings.coder {
-            coder.reflector = self.measuring.listening();
+            coder.reflector = listening;
+        }
+        if let Some(dns) = &mut settings.dns {
+            dns.own_port = listening.map(|address| address.port());
+            dns.own.extend(listening.map(|address| address.ip()).filter(|ip| !ip.is_unspecified()));
         }
         settings
     }
@@ -189,6 +197,17 @@ impl Agent {
                 }
                 self.found.roster.hear(Source::Postgres, facts.sightings(), now);
                 self.found.database = Some(facts);
+            }
+            News::Cloud(whereabouts) => {
+                let places: Vec<_> =
+                    whereabouts.claims.iter().map(|claim| region::written(&claim.region)).collect();
+                tracing::info!(
+                    regions = places.join(", "),
+                    instance = whereabouts.instance.as_deref().unwrap_or("-"),
+                    not_found = whereabouts.explanation().unwrap_or_default(),
+                    "the cloud was asked where this machine stands"
+                );
+                self.found.claims = whereabouts.claims;
             }
             News::Blind(source, what) => {
                 tracing::warn!(source = source.as_str(), what, "discovery cannot see everything");

@@ -45,7 +45,7 @@ impl Agent {
             role: own.role,
             host_name: own.host_name.clone(),
             node: own.node.clone(),
-            claims: said.into_iter().collect(),
+            claims: said.into_iter().chain(self.found.claims.iter().cloned()).collect(),
             addresses,
             reflectors,
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -89,7 +89,11 @@ impl Agent {
 
     /// Who writes is there, and who has not for a while may not be.
     async fn know_the_writers(&mut self) {
-        let sightings = self.letters.whole.sightings(self.age());
+        let mut sightings = self.letters.whole.sightings(self.age());
+        if !self.settings.discovery.is_empty() {
+            // We are one of them, and know best where we stand.
+            sightings.push(self.identity().sighting());
+        }
         if !sightings.is_empty() || self.found.knows(Source::Exchange) {
             self.hear(discovery::News::Seen(Source::Exchange, sightings)).await;
         }

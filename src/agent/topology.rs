@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
+use probes::postgres::conninfo::HostName;
+
 use super::Agent;
+use crate::discovery::cloud::claim_of_host_name;
 use crate::mesh::links::Links;
 use crate::mesh::rules::gather::topology;
 use crate::mesh::rules::held::{Change, Findings};
@@ -33,7 +36,14 @@ impl Agent {
         };
         let members = self.found.members();
         let rows = rows(&identity.name, &self.links, &self.letters.whole, now);
-        let database = self.found.database.as_ref().map(|facts| (facts, Vec::new()));
+        let hosts = self.settings.discovery.coder.iter().flat_map(|coder| coder.conninfo.hosts.iter());
+        let claims: Vec<_> = hosts
+            .filter_map(|host| match &host.host {
+                HostName::Tcp(name) => claim_of_host_name(name),
+                HostName::Unix(_) => None,
+            })
+            .collect();
+        let database = self.found.database.as_ref().map(|facts| (facts, claims));
         let topology = topology(own, &members, rows, database, self.judged.blind.clone());
         let Book { atlas, severities, limits } = &self.settings.book;
         let found = rules::findings(&topology, atlas, limits, severities);

@@ -14,7 +14,7 @@ use crate::discovery::{News, Settings, Sources};
 use crate::mesh::neighbours::Stance;
 use crate::mesh::peer::{Link, Role};
 use crate::mesh::report::Warning;
-use crate::mesh::roster::{Member, Roster, Source, Status, beside};
+use crate::mesh::roster::{Member, Roster, Status, beside};
 
 /// A source that has told nothing by then will not be waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -36,10 +36,10 @@ pub(super) async fn look(settings: &Settings, has_identity: bool) -> Found {
     let sources = Sources::start(settings, &telling);
     drop(telling);
     let (mut roster, mut found) = (Roster::default(), Found::default());
-    let mut told = BTreeSet::new();
+    let (mut told, expected) = (BTreeSet::new(), settings.sources());
     let gather = async {
         loop {
-            let patience = if told.contains(&Source::Coder) { ALL_ANSWERED } else { PATIENCE };
+            let patience = if told.is_superset(&expected) { ALL_ANSWERED } else { PATIENCE };
             let Ok(Some(item)) = timeout(patience, news.recv()).await else { return };
             match item {
                 News::Seen(source, sightings) => {
@@ -50,9 +50,9 @@ pub(super) async fn look(settings: &Settings, has_identity: bool) -> Found {
                     found.failed = true;
                     let text = format!("{}: {error}", source.as_str());
                     found.notes.push(Warning { code: "discovery_failed", text });
-                    return;
+                    told.insert(source);
                 }
-                News::Database(_) => {}
+                News::Database(_) | News::Cloud(_) => {}
                 News::Blind(source, what) => {
                     let text = format!("{}: {what}", source.as_str());
                     found.notes.push(Warning { code: "discovery_blind", text });
@@ -64,7 +64,7 @@ pub(super) async fn look(settings: &Settings, has_identity: bool) -> Found {
     let in_time = timeout(2 * PATIENCE, gather).await.is_ok();
     drop(news);
     sources.stop(Duration::from_secs(1)).await;
-    let has_told = in_time && told.contains(&Source::Coder);
+    let has_told = in_time && told.is_superset(&expected);
     if !found.failed && !has_told {
         found.failed = true;
         let text = "no source told in time who is there".to_owned();

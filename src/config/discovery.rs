@@ -6,7 +6,8 @@ use probes::{HostPort, Target};
 
 use super::{ConfigError, Environment, PEER_PORT, fault};
 use crate::cli::{DiscoveryArgs, TargetArgs};
-use crate::discovery::{Settings, coder};
+use crate::discovery::dns::Name;
+use crate::discovery::{Settings, cloud, coder, dns};
 use crate::mesh::peer::{Link, Own};
 
 /// How often Coder's tables are read: a replica writes its row every 5 s, and is taken for alive for 15 s.
@@ -20,10 +21,15 @@ pub(super) fn discovery(
     targets: &[(Link, Target)],
     env: Environment<'_>,
 ) -> Result<Settings, ConfigError> {
-    if args.discover.is_empty() && is_coders(given, env) {
-        return Ok(Settings { coder: Some(coder(args, own, targets)?) });
+    let mut settings = if args.discover.is_empty() && is_coders(given, env) {
+        Settings { coder: Some(coder(args, own, targets)?), ..Settings::default() }
+    } else {
+        asked_for(args, own, targets)?
+    };
+    if !settings.is_empty() && !args.no_cloud_metadata {
+        settings.cloud = Some(cloud::Settings::from_environment(env));
     }
-    asked_for(args, own, targets)
+    Ok(settings)
 }
 
 /// The sources that are asked for by name.
@@ -32,17 +38,24 @@ pub(super) fn asked_for(
     own: &Own,
     targets: &[(Link, Target)],
 ) -> Result<Settings, ConfigError> {
-    let mut settings = Settings::default();
+    let (mut settings, mut names) = (Settings::default(), Vec::new());
     let sources = &args.discover;
     for source in sources {
         match source.as_str() {
             "none" if sources.len() == 1 => {}
             "none" => return Err(fault("--discover", "none goes with no other source")),
             "coder" => settings.coder = Some(coder(args, own, targets)?),
-            other => {
-                return Err(fault("--discover", format!("'{other}' is not a source: use coder or none")));
-            }
+            other => match other.strip_prefix("dns:") {
+                Some(name) => names.push(name.parse::<Name>().map_err(|error| fault("--discover", error))?),
+                None => {
+                    let text = format!("'{other}' is not a source: use coder, dns:NAME or none");
+                    return Err(fault("--discover", text));
+                }
+            },
         }
+    }
+    if !names.is_empty() {
+        settings.dns = Some(dns::Settings::new(names, args.peer_port.unwrap_or(PEER_PORT)));
     }
     Ok(settings)
 }

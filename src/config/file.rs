@@ -17,7 +17,7 @@ use crate::mesh::rules::{Book, Code};
 use crate::mesh::state::Graces;
 
 /// Every key there is.
-pub(super) const KEYS: [&str; 39] = [
+pub(super) const KEYS: [&str; 40] = [
     "name",
     "role",
     "node",
@@ -40,6 +40,7 @@ pub(super) const KEYS: [&str; 39] = [
     "discovery.from",
     "discovery.advertise",
     "discovery.peer_port",
+    "discovery.no_cloud_metadata",
     "placement.regions",
     "budgets.quantile",
     "budgets.coderd_coderd",
@@ -211,6 +212,11 @@ impl Layers<'_> {
         if discovery.advertise.is_empty() {
             discovery.advertise = self.list("discovery.advertise")?;
         }
+        discovery.no_cloud_metadata |= self
+            .parse("discovery.no_cloud_metadata", |text| {
+                text.parse().map_err(|_| "true or false".to_owned())
+            })?
+            .unwrap_or(false);
         fill(&mut discovery.peer_port, || {
             self.parse("discovery.peer_port", |text| {
                 text.parse().map_err(|_| "it is not a number from 1 to 65535".to_owned())

@@ -14,15 +14,23 @@ mod check;
 #[cfg(test)]
 mod cli;
 #[cfg(test)]
+mod cloud;
+#[cfg(test)]
 mod coder;
 #[cfg(test)]
 mod discovery;
 #[cfg(test)]
 mod distance;
 #[cfg(test)]
+mod dns;
+#[cfg(test)]
 mod encryption;
 #[cfg(test)]
 mod house;
+#[cfg(test)]
+mod metadata_server;
+#[cfg(test)]
+mod name_server;
 #[cfg(test)]
 mod plan;
 #[cfg(test)]

@@ -1,0 +1,115 @@
+//! One request to a metadata service, and one answer of limited size in limited time.
+
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::header::{HOST, HeaderMap, USER_AGENT};
+use hyper::{Method, Request};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+/// Azure's answer is the longest, with all tags a machine may have.
+const LONGEST_BODY: usize = 64 * 1024;
+const LONGEST_HEAD: usize = 16 * 1024;
+
+/// Why a metadata service did not tell. What it sent is not repeated: nobody knows who sent it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Why {
+    /// Nobody answers.
+    #[error("no answer within {0:?}")]
+    Silence(Duration),
+    /// Nobody is there.
+    #[error("nobody is there: {0}")]
+    NoWay(ErrorKind),
+    /// It is no HTTP, or breaks off.
+    #[error("what answers there speaks no HTTP, or breaks off")]
+    NotHttp,
+    /// Metadata services do not redirect.
+    #[error("what answers there redirects, which no metadata service does")]
+    Redirect,
+    /// Not the answer of a service that is there and lets us in.
+    #[error("the answer's status is {0}")]
+    Status(u16),
+    /// The answer does not carry the service's mark.
+    #[error("what answers there is another service: {0}")]
+    Another(&'static str),
+    /// The answer is longer than any that is true.
+    #[error("the answer is longer than {LONGEST_BODY} bytes")]
+    TooLong,
+    /// An answer that cannot be.
+    #[error("the answer is nonsense: {0}")]
+    Nonsense(&'static str),
+    /// An address that metadata are not asked for at.
+    #[error("its address is not on this machine or its link")]
+    Far,
+    /// There is no address to ask.
+    #[error("there is no address to ask")]
+    NoAddress,
+}
+
+/// What is asked.
+pub(super) struct Question<'a> {
+    pub(super) at: SocketAddr,
+    pub(super) method: Method,
+    /// The value of the `Host` header.
+    pub(super) host: &'a str,
+    pub(super) path: &'a str,
+    pub(super) header: Option<(&'static str, &'a str)>,
+}
+
+/// A 200 with a text.
+pub(super) struct Reply {
+    pub(super) headers: HeaderMap,
+    pub(super) body: String,
+}
+
+/// Asks once.
+pub(super) async fn get(question: Question<'_>, limit: Duration) -> Result<Reply, Why> {
+    match tokio::time::timeout(limit, exchange(question)).await {
+        Ok(result) => result,
+        Err(_) => Err(Why::Silence(limit)),
+    }
+}
+
+async fn exchange(question: Question<'_>) -> Result<Reply, Why> {
+    let stream = TcpStream::connect(question.at).await.map_err(|error| Why::NoWay(error.kind()))?;
+    let (mut requests, connection) = hyper::client::conn::http1::Builder::new()
+        .max_buf_size(LONGEST_HEAD)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(|_| Why::NotHttp)?;
+    let mut request = Request::builder()
+        .method(question.method)
+        .uri(question.path)
+        .header(HOST, question.host)
+        .header(USER_AGENT, concat!("probe/", env!("CARGO_PKG_VERSION")));
+    if let Some((name, value)) = question.header {
+        request = request.header(name, value);
+    }
+    let request = request.body(Empty::<Bytes>::new()).map_err(|_| Why::Nonsense("it cannot be sent back"))?;
+    let answer = async {
+        let answer = requests.send_request(request).await.map_err(|_| Why::NotHttp)?;
+        let status = answer.status();
+        if status.is_redirection() {
+            return Err(Why::Redirect);
+        }
+        if status != hyper::StatusCode::OK {
+            return Err(Why::Status(status.as_u16()));
+        }
+        let (head, body) = answer.into_parts();
+        let body = Limited::new(body, LONGEST_BODY).collect().await.map_err(|error| {
+            if error.is::<http_body_util::LengthLimitError>() { Why::TooLong } else { Why::NotHttp }
+        })?;
+        let body = String::from_utf8(body.to_bytes().to_vec()).map_err(|_| Why::Nonsense("it is no text"))?;
+        Ok(Reply { headers: head.headers, body: body.trim_end().to_owned() })
+    };
+    // The connection is driven here and not by a task of its own: it ends with the question.
+    let mut answer = std::pin::pin!(answer);
+    tokio::select! {
+        answer = &mut answer => answer,
+        _ = connection => answer.await,
+    }
+}
