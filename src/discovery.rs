@@ -6,6 +6,9 @@
 
 use crate::mesh::roster::{Sighting, Source};
 
+#[cfg(feature = "kubernetes")]
+pub mod kubernetes;
+
 /// What a source has to tell.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum News {

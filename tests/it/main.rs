@@ -19,6 +19,12 @@ mod distance;
 mod encryption;
 #[cfg(test)]
 mod house;
+#[cfg(feature = "kubernetes")]
+#[cfg(test)]
+mod kube_api;
+#[cfg(feature = "kubernetes")]
+#[cfg(test)]
+mod kubernetes;
 #[cfg(test)]
 mod relay;
 #[cfg(test)]

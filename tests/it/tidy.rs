@@ -122,6 +122,7 @@ fn rules() -> BTreeMap<&'static str, &'static [&'static str]> {
             ],
         ),
         ("src/discovery.rs", DOOR),
+        ("src/discovery", DOOR),
         ("src/web.rs", &["crate::agent", "crate::check", "crate::config", "crate::cli", "crate::demo"]),
         ("src/agent.rs", &["crate::check", "crate::config", "crate::cli", "crate::demo"]),
         ("src/agent", &["crate::check", "crate::config", "crate::cli", "crate::demo", "crate::web"]),
