@@ -97,8 +97,9 @@ pub struct TargetArgs {
 #[command(next_help_heading = "Discovery")]
 pub struct DiscoveryArgs {
     /// Where to look for replicas and agents: coder (the tables of Coder's own PostgreSQL, and agents that announce
-    /// themselves through it), dns:NAME[:PORT][=ROLE] (agents behind a name) or none. An agent looks into Coder's tables by
-    /// itself where CODER_PG_CONNECTION_URL names the database
+    /// themselves through it), kubernetes (the endpoints of coderd's and the agents' services), dns:NAME[:PORT][=ROLE]
+    /// (agents behind a name) or none. An agent looks into Coder's tables by itself where CODER_PG_CONNECTION_URL names the
+    /// database
     #[arg(long, value_name = "SOURCE", env = "PROBE_DISCOVER", value_delimiter = ',')]
     pub discover: Vec<String>,
     /// Where other agents reach this one, if that is not the address that it has towards the database
@@ -107,6 +108,15 @@ pub struct DiscoveryArgs {
     /// Port of agents beside replicas that cannot announce themselves [default: 9862]
     #[arg(long, value_name = "PORT", env = "PROBE_PEER_PORT")]
     pub peer_port: Option<u16>,
+    /// Kubernetes: the namespace of the services, if not this pod's own
+    #[arg(long, value_name = "NAME", env = "PROBE_KUBERNETES_NAMESPACE")]
+    pub kubernetes_namespace: Option<String>,
+    /// Kubernetes: coderd's service; NAMESPACE/NAME where it is in another namespace [default: coder]
+    #[arg(long, value_name = "NAME", env = "PROBE_KUBERNETES_CODERD")]
+    pub kubernetes_coderd: Option<String>,
+    /// Kubernetes: the agents' own service, likewise [default: probe]
+    #[arg(long, value_name = "NAME", env = "PROBE_KUBERNETES_AGENTS")]
+    pub kubernetes_agents: Option<String>,
     /// Do not ask the cloud's metadata service where this machine stands
     #[arg(long, env = "PROBE_NO_CLOUD_METADATA")]
     pub no_cloud_metadata: bool,

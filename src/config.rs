@@ -130,7 +130,7 @@ pub fn agent(args: &AgentArgs, env: Environment<'_>) -> Result<agent::Settings, 
     };
     let layers = Layers { file, env };
     let args = layers.fill(args)?;
-    let own = Own {
+    let mut own = Own {
         name: args.name.clone().unwrap_or_else(host_name),
         role: role(args.role.as_deref())?,
         host_name: Some(host_name()),
@@ -138,7 +138,9 @@ pub fn agent(args: &AgentArgs, env: Environment<'_>) -> Result<agent::Settings, 
         zone: args.zone.clone(),
         region: args.region.clone(),
     };
+    let claims = discovery::complete(&mut own, env);
     let targets = targets::targets(&args.targets, env)?;
+    let found = discovery::discovery(&args.discovery, &args.targets, &own, &targets, env)?;
     Ok(agent::Settings {
         measuring: measuring::Settings {
             identity: Some(identity(&args.identity, env)?),
@@ -147,7 +149,7 @@ pub fn agent(args: &AgentArgs, env: Environment<'_>) -> Result<agent::Settings, 
             http_ca: args.targets.http_ca.clone(),
         },
         web: args.web.unwrap_or(WEB),
-        discovery: discovery::discovery(&args.discovery, &args.targets, &own, &targets, env)?,
+        discovery: crate::discovery::Settings { claims, ..found },
         own,
         targets,
         rules: layers.rules()?,

@@ -12,11 +12,13 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::mesh::database::Facts;
-use crate::mesh::roster::{Sighting, Source};
+use crate::mesh::roster::{Claim, Sighting, Source};
 
 pub mod cloud;
 pub mod coder;
 pub mod dns;
+#[cfg(feature = "kubernetes")]
+pub mod kubernetes;
 mod postgres;
 pub mod presence;
 
@@ -27,6 +29,11 @@ pub struct Settings {
     pub coder: Option<coder::Settings>,
     /// Names whose addresses are agents.
     pub dns: Option<dns::Settings>,
+    /// The API of Kubernetes.
+    #[cfg(feature = "kubernetes")]
+    pub kubernetes: Option<kubernetes::Settings>,
+    /// Where this machine stands, by what its pod was told.
+    pub claims: Vec<Claim>,
     /// Where this machine stands, by its cloud. It is no source of others, so it is asked beside one only.
     pub cloud: Option<cloud::Settings>,
 }
@@ -41,7 +48,11 @@ impl Settings {
     pub fn sources(&self) -> BTreeSet<Source> {
         let coder = self.coder.as_ref().map(|_| Source::Coder);
         let dns = self.dns.as_ref().map(|_| Source::Dns);
-        coder.into_iter().chain(dns).collect()
+        #[cfg(feature = "kubernetes")]
+        let kubernetes = self.kubernetes.as_ref().map(|_| Source::Kubernetes);
+        #[cfg(not(feature = "kubernetes"))]
+        let kubernetes = None;
+        coder.into_iter().chain(dns).chain(kubernetes).collect()
     }
 }
 
@@ -62,6 +73,10 @@ impl Sources {
         }
         if let Some(settings) = &settings.dns {
             tasks.spawn(until(stopped.clone(), dns::watch(settings.clone(), news.clone())));
+        }
+        #[cfg(feature = "kubernetes")]
+        if let Some(settings) = &settings.kubernetes {
+            tasks.spawn(until(stopped.clone(), kubernetes::watch(settings.clone(), news.clone())));
         }
         if let Some(settings) = settings.cloud.clone() {
             tasks.spawn(until(stopped, ask_cloud(settings, news.clone())));

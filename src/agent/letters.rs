@@ -39,13 +39,14 @@ impl Agent {
             region: region::name(region),
             zone: own.zone.clone(),
         });
+        let told = self.settings.discovery.claims.iter().chain(&self.found.claims).cloned();
         let (addresses, reflectors) = self.reachable_at();
         let mut identity = Identity {
             name: own.name.clone(),
             role: own.role,
             host_name: own.host_name.clone(),
             node: own.node.clone(),
-            claims: said.into_iter().chain(self.found.claims.iter().cloned()).collect(),
+            claims: said.into_iter().chain(told).collect(),
             addresses,
             reflectors,
             version: env!("CARGO_PKG_VERSION").to_owned(),

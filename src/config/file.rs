@@ -17,7 +17,7 @@ use crate::mesh::rules::{Book, Code};
 use crate::mesh::state::Graces;
 
 /// Every key there is.
-pub(super) const KEYS: [&str; 40] = [
+pub(super) const KEYS: [&str; 43] = [
     "name",
     "role",
     "node",
@@ -41,6 +41,9 @@ pub(super) const KEYS: [&str; 40] = [
     "discovery.advertise",
     "discovery.peer_port",
     "discovery.no_cloud_metadata",
+    "discovery.kubernetes_namespace",
+    "discovery.kubernetes_coderd",
+    "discovery.kubernetes_agents",
     "placement.regions",
     "budgets.quantile",
     "budgets.coderd_coderd",
@@ -212,6 +215,9 @@ impl Layers<'_> {
         if discovery.advertise.is_empty() {
             discovery.advertise = self.list("discovery.advertise")?;
         }
+        fill(&mut discovery.kubernetes_namespace, || text("discovery.kubernetes_namespace"))?;
+        fill(&mut discovery.kubernetes_coderd, || text("discovery.kubernetes_coderd"))?;
+        fill(&mut discovery.kubernetes_agents, || text("discovery.kubernetes_agents"))?;
         discovery.no_cloud_metadata |= self
             .parse("discovery.no_cloud_metadata", |text| {
                 text.parse().map_err(|_| "true or false".to_owned())

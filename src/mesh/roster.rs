@@ -141,6 +141,8 @@ struct Told {
     sightings: Vec<Sighting>,
     at: Option<Duration>,
     failure: Option<String>,
+    /// The failure that was news last. A source that sees a part of what it should tells and fails in turns.
+    said: Option<String>,
 }
 
 /// Everybody.
@@ -155,15 +157,18 @@ impl Roster {
         sightings.sort_by(|a, b| a.key.cmp(&b.key));
         let told = self.told.entry(source).or_default();
         let news = told.sightings != sightings;
-        *told = Told { sightings, at: Some(now), failure: None };
+        // Twice without a failure in between: it is well again.
+        let said = told.said.take().filter(|_| told.failure.is_some());
+        *told = Told { sightings, at: Some(now), failure: None, said };
         news
     }
 
     /// A source cannot tell. What it told last stays. The answer is whether it is the first time, or for another reason.
     pub fn fail(&mut self, source: Source, failure: &str) -> bool {
         let told = self.told.entry(source).or_default();
-        let news = told.failure.as_deref() != Some(failure);
+        let news = told.said.as_deref() != Some(failure);
         told.failure = Some(failure.to_owned());
+        told.said.clone_from(&told.failure);
         news
     }
 
@@ -320,6 +325,13 @@ mod tests {
         let told: Vec<_> = roster.sources().collect();
         assert_eq!(told, [(Source::Coder, Some(Duration::from_secs(5)), Some("no way there"))]);
         assert!(roster.hear(Source::Coder, vec![replica("a", 1)], Duration::from_secs(9)));
+        assert!(
+            !roster.fail(Source::Coder, "no way there"),
+            "it sees a part, and fails on the rest in turns"
+        );
+        roster.hear(Source::Coder, vec![replica("a", 1)], Duration::from_secs(19));
+        roster.hear(Source::Coder, vec![replica("a", 1)], Duration::from_secs(29));
+        assert!(roster.fail(Source::Coder, "no way there"), "it was well in between");
         assert_eq!(roster.members().len(), 1);
     }
 

@@ -27,6 +27,12 @@ mod dns;
 mod encryption;
 #[cfg(test)]
 mod house;
+#[cfg(feature = "kubernetes")]
+#[cfg(test)]
+mod kube_api;
+#[cfg(feature = "kubernetes")]
+#[cfg(test)]
+mod kubernetes;
 #[cfg(test)]
 mod metadata_server;
 #[cfg(test)]
