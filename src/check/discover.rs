@@ -14,12 +14,12 @@ use crate::discovery::{News, Settings, Sources};
 use crate::mesh::neighbours::Stance;
 use crate::mesh::peer::{Link, Role};
 use crate::mesh::report::Warning;
-use crate::mesh::roster::{Member, Roster, Status, beside};
+use crate::mesh::roster::{Member, Roster, Source, Status, beside};
 
 /// A source that has told nothing by then will not be waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Agents answer the question who is there one after another; after such a silence all have.
-const ALL_ANSWERED: Duration = Duration::from_millis(1500);
+const ALL_ANSWERED: Duration = Duration::from_secs(3);
 
 /// What one look found.
 #[derive(Debug, Default)]
@@ -36,7 +36,11 @@ pub(super) async fn look(settings: &Settings, has_identity: bool) -> Found {
     let sources = Sources::start(settings, &telling);
     drop(telling);
     let (mut roster, mut found) = (Roster::default(), Found::default());
-    let (mut told, expected) = (BTreeSet::new(), settings.sources());
+    let (mut told, mut expected) = (BTreeSet::new(), settings.sources());
+    if expected.contains(&Source::Coder) {
+        // The agents are asked through the same connection.
+        expected.insert(Source::Presence);
+    }
     let gather = async {
         loop {
             let patience = if told.is_superset(&expected) { ALL_ANSWERED } else { PATIENCE };
@@ -51,6 +55,9 @@ pub(super) async fn look(settings: &Settings, has_identity: bool) -> Found {
                     let text = format!("{}: {error}", source.as_str());
                     found.notes.push(Warning { code: "discovery_failed", text });
                     told.insert(source);
+                    if source == Source::Coder {
+                        told.insert(Source::Presence);
+                    }
                 }
                 News::Database(_) | News::Cloud(_) => {}
                 News::Blind(source, what) => {

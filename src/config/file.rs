@@ -358,6 +358,25 @@ mod tests {
     }
 
     #[test]
+    fn how_bad_a_finding_is_can_be_said_by_its_code() {
+        let book = |text: &str| {
+            let file = File::parse(text)?;
+            Layers { file, env: &|_| None }.book().map_err(|error| error.to_string())
+        };
+        let changed = book("[findings]\nfew_coderd = \"off\"\nmany_coderd = \"fail\"").unwrap();
+        assert_eq!(changed.severities.of(Code::FewCoderd), None);
+        assert_eq!(changed.severities.of(Code::ManyCoderd).unwrap().as_str(), "fail");
+        for (text, part) in [
+            ("[findings]\nfew = \"off\"", "findings.few"),
+            ("[findings]\nfew_coderd = \"bad\"", "use fail, warning, info or off"),
+            ("[placement]\nregions = \"/nowhere/regions.csv\"", "/nowhere/regions.csv"),
+        ] {
+            let error = book(text).unwrap_err();
+            assert!(error.contains(part), "{text}: {error}");
+        }
+    }
+
+    #[test]
     fn a_fault_names_its_key_and_what_to_do() {
         for (text, part) in [
             ("nmae = \"a\"", "did you mean 'name'?"),

@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc;
-use std::sync::{OnceLock, PoisonError, RwLock, RwLockWriteGuard};
+use std::sync::{OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use probe::demo::cluster::Cluster;
@@ -47,9 +47,15 @@ pub(crate) fn quiet() -> Quiet {
     Quiet { _alone: alone }
 }
 
-/// For a test that keeps a core busy without running the binary.
-pub(crate) fn busy() -> impl Drop {
-    NOISE.read().unwrap_or_else(PoisonError::into_inner)
+/// Held by what keeps a core busy without running the binary.
+pub(crate) struct Busy {
+    _shared: Option<RwLockReadGuard<'static, ()>>,
+}
+
+/// For a test that keeps a core busy without running the binary. Who has the machine alone has it anyway.
+pub(crate) fn busy() -> Busy {
+    let shared = || NOISE.read().unwrap_or_else(PoisonError::into_inner);
+    Busy { _shared: (!ALONE.get()).then(shared) }
 }
 
 impl Drop for Quiet {

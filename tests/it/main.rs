@@ -18,6 +18,8 @@ mod cloud;
 #[cfg(test)]
 mod coder;
 #[cfg(test)]
+mod daemonset;
+#[cfg(test)]
 mod discovery;
 #[cfg(test)]
 mod distance;
