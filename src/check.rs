@@ -146,7 +146,9 @@ pub async fn run(mut settings: Settings, progress: impl FnMut(Progress)) -> Resu
     let start = now();
     let looks = look(&measuring, targets, &rule, progress).await;
     measuring.stop().await;
-    Ok(Report::new(&looks?, rule, now().duration_since(start)).with_notes(found.notes, found.failed))
+    let topology = found.topology();
+    let report = Report::new(&looks?, rule, now().duration_since(start));
+    Ok(report.with_notes(found.notes, found.failed).with_topology(topology))
 }
 
 /// A look under way.

@@ -97,8 +97,8 @@ pub struct TargetArgs {
 #[command(next_help_heading = "Discovery")]
 pub struct DiscoveryArgs {
     /// Where to look for replicas and agents: coder (the tables of Coder's own PostgreSQL, and agents that announce
-    /// themselves through it), kubernetes (the endpoints of coderd's and the agents' services), dns:NAME[:PORT][=ROLE]
-    /// (agents behind a name) or none. An agent looks into Coder's tables by itself where CODER_PG_CONNECTION_URL names the
+    /// themselves through it), kubernetes (the endpoints of coderd's and the agents' services), dns:NAME (agents behind a
+    /// name, with port and role as --peer has them) or none. An agent looks into Coder's tables by itself where CODER_PG_CONNECTION_URL names the
     /// database
     #[arg(long, value_name = "SOURCE", env = "PROBE_DISCOVER", value_delimiter = ',')]
     pub discover: Vec<String>,

@@ -11,10 +11,13 @@ use tokio::time::timeout;
 use crate::agent::found::Ourselves;
 use crate::discovery::coder::relay_address;
 use crate::discovery::{News, Settings, Sources};
+use crate::mesh::database::Facts;
 use crate::mesh::neighbours::Stance;
 use crate::mesh::peer::{Link, Role};
 use crate::mesh::report::Warning;
 use crate::mesh::roster::{Member, Roster, Source, Status, beside};
+use crate::mesh::rules::gather::topology;
+use crate::mesh::rules::{self, Book, TopologyFinding, Vantage};
 
 /// A source that has told nothing by then will not be waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -28,6 +31,23 @@ pub(super) struct Found {
     pub(super) notes: Vec<Warning>,
     /// A source could not tell, so there may be more.
     pub(super) failed: bool,
+    members: Vec<Member>,
+    database: Option<Facts>,
+}
+
+impl Found {
+    /// What is wrong with who stands where. One look knows no time, so a roll-out may show in it.
+    pub(super) fn topology(&self) -> Vec<TopologyFinding> {
+        if self.members.is_empty() {
+            return Vec::new();
+        }
+        let own = Vantage { agent: "check".to_owned(), ..Vantage::default() };
+        let database = self.database.as_ref().map(|facts| (facts, Vec::new()));
+        let blind = self.notes.iter().map(|note| note.text.clone()).collect();
+        let topology = topology(own, &self.members, Vec::new(), database, blind);
+        let Book { atlas, severities, limits } = Book::default();
+        rules::findings(&topology, &atlas, &limits, &severities)
+    }
 }
 
 /// Looks once. Peers can be measured only by who has an identity in the mesh.
@@ -59,7 +79,11 @@ pub(super) async fn look(settings: &Settings, has_identity: bool) -> Found {
                         told.insert(Source::Presence);
                     }
                 }
-                News::Database(_) | News::Cloud(_) => {}
+                News::Database(facts) => {
+                    roster.hear(Source::Postgres, facts.sightings(), Duration::ZERO);
+                    found.database = Some(facts);
+                }
+                News::Cloud(_) => {}
                 News::Blind(source, what) => {
                     let text = format!("{}: {what}", source.as_str());
                     found.notes.push(Warning { code: "discovery_blind", text });
@@ -77,7 +101,8 @@ pub(super) async fn look(settings: &Settings, has_identity: bool) -> Found {
         let text = "no source told in time who is there".to_owned();
         found.notes.push(Warning { code: "discovery_failed", text });
     }
-    found.targets = targets(&roster.members(), has_identity);
+    found.members = roster.members();
+    found.targets = targets(&found.members, has_identity);
     found
 }
 

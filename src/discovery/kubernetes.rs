@@ -4,7 +4,7 @@
 //! their region, their provider and whether they are cordoned stay unknown, and that is said once. docs/kubernetes.md has
 //! the roles.
 //!
-//! [`own`] is what the downward API tells a pod of itself. An agent's own endpoint is seen like all others, since the place
+//! [`own()`] is what the downward API tells a pod of itself. An agent's own endpoint is seen like all others, since the place
 //! of its node is a fact about itself; who measures must leave itself out.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::mesh::cause::{Finding, Reason};
 use crate::mesh::outcomes::Counts;
 use crate::mesh::report::{Figures, Report, TargetReport, Warning};
+use crate::mesh::rules::TopologyFinding;
 use crate::mesh::verdict::Verdict;
 
 /// The version of the shape below.
@@ -24,6 +25,7 @@ struct Document<'a> {
     elapsed_us: f64,
     targets: Vec<Target<'a>>,
     notes: &'a [Warning],
+    topology: &'a [TopologyFinding],
 }
 
 #[derive(Serialize)]
@@ -99,6 +101,7 @@ pub fn render(report: &Report) -> Result<String, serde_json::Error> {
         elapsed_us: micros(report.elapsed),
         targets: report.targets.iter().map(target).collect(),
         notes: &report.notes,
+        topology: &report.topology,
     };
     let mut text = serde_json::to_string_pretty(&document)?;
     text.push('\n');

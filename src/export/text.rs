@@ -8,6 +8,7 @@ use comfy_table::{CellAlignment, Table, presets};
 use probes::target::Kind;
 
 use crate::mesh::cause::{Reason, ms, ms_number};
+use crate::mesh::place::policy::Severity;
 use crate::mesh::report::{Report, TargetReport, percent};
 use crate::mesh::verdict::Verdict;
 
@@ -68,6 +69,21 @@ fn write_report(out: &mut String, report: &Report, colour: Colour) -> fmt::Resul
         writeln!(out, "{}", "-".repeat(title.chars().count()))?;
         for target in group {
             write_target(out, target, report, colour)?;
+        }
+        writeln!(out)?;
+    }
+    if !report.topology.is_empty() {
+        let title = "who stands where";
+        writeln!(out, "{}", colour.paint("1", title))?;
+        writeln!(out, "{}", "-".repeat(title.len()))?;
+        for finding in &report.topology {
+            let symbol = match finding.severity {
+                Severity::Fail => colour.symbol(Verdict::Fail),
+                Severity::Warning => colour.warning(),
+                Severity::Info => colour.symbol(Verdict::Info),
+            };
+            writeln!(out, "{symbol} {}: {}", finding.code, finding.evidence)?;
+            writeln!(out, "    hint: {}", finding.remedy)?;
         }
         writeln!(out)?;
     }
@@ -229,6 +245,7 @@ fn write_conclusion(out: &mut String, report: &Report, colour: Colour) -> fmt::R
             if judged == 1 { "the target's".to_owned() } else { format!("all {judged} judged targets'") },
             percent(1.0 - report.rule.alpha)
         ),
+        Verdict::Fail if count(Verdict::Fail) == 0 => "something stands where it should not".to_owned(),
         Verdict::Fail => format!(
             "{} of {all} targets fail{}",
             count(Verdict::Fail),

@@ -10,6 +10,8 @@ use super::cause::Reason;
 use super::distribution::Distribution;
 use super::outcomes::Counts;
 use super::peer::{Link, Role};
+use super::place::policy::Severity;
+use super::rules::TopologyFinding;
 use super::sequential::{Bets, Dependence};
 use super::series::Series;
 use super::verdict::{Judgement, Progress, Rule, Verdict, judge};
@@ -32,6 +34,8 @@ pub struct Report {
     pub targets: Vec<TargetReport>,
     /// What discovery could not tell or see.
     pub notes: Vec<Warning>,
+    /// What is wrong with who stands where, where discovery told who is there; the worst first.
+    pub topology: Vec<TopologyFinding>,
 }
 
 /// One target's bounded look: what came of it and how far it got.
@@ -160,7 +164,14 @@ impl Report {
         let targets: Vec<_> = looks.iter().map(|look| target(look, &rule)).collect();
         let verdicts = targets.iter().map(|target| target.judgement.verdict);
         let verdict = verdicts.filter(|verdict| *verdict != Verdict::Info).max();
-        Self { verdict: verdict.unwrap_or(Verdict::Inconclusive), rule, elapsed, targets, notes: Vec::new() }
+        Self {
+            verdict: verdict.unwrap_or(Verdict::Inconclusive),
+            rule,
+            elapsed,
+            targets,
+            notes: Vec::new(),
+            topology: Vec::new(),
+        }
     }
 
     /// The same with what discovery could not tell or see. Where it `failed`, there may be targets that nobody looked at,
@@ -170,9 +181,17 @@ impl Report {
         Self { verdict, notes, ..self }
     }
 
-    /// Whether any target has a warning.
+    /// The same with what is wrong with who stands where; a finding that fails, fails all.
+    pub fn with_topology(self, topology: Vec<TopologyFinding>) -> Self {
+        let fails = topology.iter().any(|finding| finding.severity == Severity::Fail);
+        let verdict = if fails { Verdict::Fail } else { self.verdict };
+        Self { verdict, topology, ..self }
+    }
+
+    /// Whether any target, or who stands where, has a warning.
     pub fn has_warnings(&self) -> bool {
         self.targets.iter().any(|target| !target.warnings.is_empty())
+            || self.topology.iter().any(|finding| finding.severity == Severity::Warning)
     }
 }
 
