@@ -214,8 +214,12 @@ pub async fn run(
     }
 
     readiness.send_replace(web::Readiness::Draining);
-    drop(news);
-    sources.stop(GOODBYE_PATIENCE).await;
+    // They may have something to tell until they have said goodbye.
+    let unheard = async { while news.recv().await.is_some() {} };
+    tokio::select! {
+        () = sources.stop(GOODBYE_PATIENCE) => {}
+        () = unheard => {}
+    }
     let seen = agent.measuring.reflected();
     agent.measuring.stop().await;
     tracing::info!(

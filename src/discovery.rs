@@ -135,17 +135,22 @@ pub enum News {
 
 /// The addresses that this machine uses towards others, as far as they can be found out without asking anybody.
 pub fn own_addresses() -> BTreeSet<IpAddr> {
-    outward().into_iter().collect()
+    outwards().collect()
 }
 
-/// The address that this machine uses towards others, by its routes; nothing is sent. `None` where it has no route.
+/// One of them; `None` where this machine has no route to anywhere.
 fn outward() -> Option<IpAddr> {
+    outwards().next()
+}
+
+/// The addresses of both families that this machine uses towards others, by its routes; nothing is sent.
+fn outwards() -> impl Iterator<Item = IpAddr> {
     // Addresses of documentation (RFC 5737, RFC 3849), which a default route leads to as to any other.
     let ways: [(IpAddr, IpAddr); 2] = [
         (Ipv4Addr::UNSPECIFIED.into(), Ipv4Addr::new(192, 0, 2, 1).into()),
         (Ipv6Addr::UNSPECIFIED.into(), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into()),
     ];
-    ways.into_iter().find_map(|(any, there)| {
+    ways.into_iter().filter_map(|(any, there)| {
         let socket = UdpSocket::bind((any, 0)).ok()?;
         socket.connect((there, 9)).ok()?;
         socket.local_addr().ok().map(|address| address.ip()).filter(|ip| !ip.is_loopback())

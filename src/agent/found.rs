@@ -10,7 +10,7 @@ use probes::target::{HostPort, Kind};
 use super::Agent;
 use crate::discovery::{self, News};
 use crate::mesh::database::Facts;
-use crate::mesh::neighbours::{self, Stance};
+use crate::mesh::neighbours::{self, Stance, Stances};
 use crate::mesh::peer::{Link, Role};
 use crate::mesh::region;
 use crate::mesh::roster::{Claim, Member, Roster, Source, Status};
@@ -82,8 +82,20 @@ impl Found {
     /// Makes links of the members that are agents, but not of ourselves.
     fn update(&mut self, own: &Ourselves<'_>, now: Duration) {
         let members = self.roster.members();
+        let stances = Stances::of(&members);
         for member in &members {
-            let Some((link, target)) = own.link_to(member, &members) else { continue };
+            let Some((link, target)) = own.link_to(member, &stances) else {
+                // It is there, and not to be measured.
+                self.links.remove(&member.name);
+                continue;
+            };
+            // Under another name, which it has told meanwhile or does not tell any more, it is the same.
+            let known =
+                self.links.iter_mut().find(|(name, one)| **name != member.name && one.target == target);
+            if let Some((_, one)) = known.filter(|(_, one)| one.leaving.is_none()) {
+                (one.seen, one.link.role, one.link.every) = (now, link.role, link.every);
+                continue;
+            }
             if self.links.len() >= LINKS_AT_MOST && !self.links.contains_key(&member.name) {
                 continue;
             }
@@ -122,12 +134,12 @@ pub(crate) struct Ourselves<'a> {
 
 impl Ourselves<'_> {
     /// The link to a member, if it is an agent other than us and one that we measure.
-    pub(crate) fn link_to(&self, member: &Member, members: &[Member]) -> Option<(Link, Target)> {
+    pub(crate) fn link_to(&self, member: &Member, stances: &Stances<'_>) -> Option<(Link, Target)> {
         if !member.is_agent() || self.is(member) {
             return None;
         }
         let address = self.choose(&member.facts.reflectors)?;
-        let other = neighbours::stance(&member.facts, members);
+        let other = stances.stance(&member.facts);
         let every = neighbours::every(self.stance, other)?;
         let role = match other {
             Stance::Active(role) => role,
@@ -178,8 +190,8 @@ impl Agent {
                 let count = sightings.len();
                 if self.found.roster.hear(source, sightings, now) {
                     tracing::debug!(source = source.as_str(), count, "the roster has changed");
+                    self.look_for_links().await;
                 }
-                self.look_for_links(now).await;
             }
             News::Failed(source, error) => {
                 if self.found.roster.fail(source, &error) {
@@ -211,12 +223,20 @@ impl Agent {
             }
             News::Blind(source, what) => {
                 tracing::warn!(source = source.as_str(), what, "discovery cannot see everything");
-                self.judged.blind.push(what);
+                if !self.judged.blind.contains(&what) {
+                    self.judged.blind.push(what);
+                }
             }
         }
     }
 
-    async fn look_for_links(&mut self, now: Duration) {
+    /// Measures whom the roster asks to, when it has changed and every few seconds.
+    pub(super) async fn look_for_links(&mut self) {
+        // Without discovery, what was given is all.
+        if self.settings.discovery.is_empty() {
+            return;
+        }
+        let now = self.age();
         let listening = self.measuring.listening();
         let addresses = match listening.map(|address| address.ip()) {
             Some(ip) if !ip.is_unspecified() => BTreeSet::from([ip]),
@@ -226,7 +246,7 @@ impl Agent {
             name: &self.settings.own.name,
             port: listening.map(|address| address.port()),
             addresses: &addresses,
-            stance: neighbours::stance(&self.identity().sighting(), &self.found.members()),
+            stance: Stances::of(&self.found.members()).stance(&self.identity().sighting()),
         };
         let role = match own.stance {
             Stance::Active(role) => role,

@@ -103,6 +103,7 @@ impl Agent {
     /// Time to write.
     pub(super) async fn write(&mut self) {
         self.know_the_writers().await;
+        self.look_for_links().await;
         self.write_to_all();
         self.judge();
     }

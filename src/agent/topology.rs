@@ -7,6 +7,7 @@ use probes::postgres::conninfo::HostName;
 use super::Agent;
 use crate::discovery::cloud::claim_of_host_name;
 use crate::mesh::links::Links;
+use crate::mesh::roster::{Member, Source};
 use crate::mesh::rules::gather::topology;
 use crate::mesh::rules::held::{Change, Findings};
 use crate::mesh::rules::input::{Row, Vantage};
@@ -34,7 +35,10 @@ impl Agent {
             host: identity.host_name.clone(),
             node: identity.node.clone(),
         };
-        let members = self.found.members();
+        // What an agent only announced, as anybody may who may log in to the database, proves nothing.
+        let proven =
+            |member: &Member| !member.is_agent() || member.sources.iter().any(|s| *s != Source::Presence);
+        let members: Vec<_> = self.found.members().into_iter().filter(proven).collect();
         let rows = rows(&identity.name, &self.links, &self.letters.whole, now);
         let hosts = self.settings.discovery.coder.iter().flat_map(|coder| coder.conninfo.hosts.iter());
         let claims: Vec<_> = hosts

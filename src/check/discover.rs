@@ -12,7 +12,7 @@ use crate::agent::found::Ourselves;
 use crate::discovery::coder::relay_address;
 use crate::discovery::{News, Settings, Sources};
 use crate::mesh::database::Facts;
-use crate::mesh::neighbours::Stance;
+use crate::mesh::neighbours::{Stance, Stances};
 use crate::mesh::peer::{Link, Role};
 use crate::mesh::report::Warning;
 use crate::mesh::roster::{Member, Roster, Source, Status, beside};
@@ -44,7 +44,12 @@ impl Found {
         let own = Vantage { agent: "check".to_owned(), ..Vantage::default() };
         let database = self.database.as_ref().map(|facts| (facts, Vec::new()));
         let blind = self.notes.iter().map(|note| note.text.clone()).collect();
-        let topology = topology(own, &self.members, Vec::new(), database, blind);
+        // What an agent only announced, as anybody may who may log in to the database, is no proof of where it stands.
+        let mut members = self.members.clone();
+        for agent in members.iter_mut().filter(|member| member.is_agent()) {
+            agent.facts.claims.clear();
+        }
+        let topology = topology(own, &members, Vec::new(), database, blind);
         let Book { atlas, severities, limits } = Book::default();
         rules::findings(&topology, &atlas, &limits, &severities)
     }
@@ -102,19 +107,27 @@ pub(super) async fn look(settings: &Settings, has_identity: bool) -> Found {
         found.notes.push(Warning { code: "discovery_failed", text });
     }
     found.members = roster.members();
-    found.targets = targets(&found.members, has_identity);
+    let (targets, unreached) = self::targets(&found.members, has_identity);
+    found.targets = targets;
+    for name in unreached {
+        found.failed = true;
+        let text =
+            format!("{name}: no agent answers beside it, and its relay address may not be read or is none");
+        found.notes.push(Warning { code: "discovery_failed", text });
+    }
     found
 }
 
 /// Agents by an echo, and replicas without an agent beside them by a connect to their relay.
-fn targets(members: &[Member], has_identity: bool) -> Vec<(Link, Target)> {
+fn targets(members: &[Member], has_identity: bool) -> (Vec<(Link, Target)>, Vec<String>) {
     // A check answers nowhere, so nobody is itself.
     let addresses = BTreeSet::new();
     let own = Ourselves { name: "", port: None, addresses: &addresses, stance: Stance::Active(None) };
+    let stances = Stances::of(members);
     let alive = |member: &&Member| member.facts.status == Status::Alive;
-    let (mut targets, mut watched) = (Vec::new(), BTreeSet::new());
+    let (mut targets, mut watched, mut unreached) = (Vec::new(), BTreeSet::new(), Vec::new());
     for member in members.iter().filter(alive).filter(|_| has_identity) {
-        if let Some(target) = own.link_to(member, members) {
+        if let Some(target) = own.link_to(member, &stances) {
             watched.extend(beside(&member.facts, members).into_iter().map(|server| &server.facts.key));
             targets.push(target);
         }
@@ -122,10 +135,16 @@ fn targets(members: &[Member], has_identity: bool) -> Vec<(Link, Target)> {
     for replica in members.iter().filter(alive) {
         let is_replica = replica.facts.role == Some(Role::Coderd) && !replica.is_agent();
         let relay = replica.facts.relay.as_deref().and_then(relay_address);
-        if let (true, Some(address)) = (is_replica && !watched.contains(&replica.facts.key), relay) {
-            let link = Link::to(replica.name.clone(), Kind::Tcp, replica.facts.role);
-            targets.push((link, Target::Tcp(address)));
+        if !is_replica || watched.contains(&replica.facts.key) {
+            continue;
+        }
+        match relay {
+            Some(address) => {
+                let link = Link::to(replica.name.clone(), Kind::Tcp, replica.facts.role);
+                targets.push((link, Target::Tcp(address)));
+            }
+            None => unreached.push(replica.name.clone()),
         }
     }
-    targets
+    (targets, unreached)
 }

@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use probes::postgres::conninfo::Conninfo;
-use probes::postgres::reader::{Reader, ToSql, Type};
+use probes::postgres::reader::{Reader, Row, ToSql, Type};
 use probes::sample::{Failure, Reason};
 use probes::stopwatch::Stopwatch;
 use probes::target::HostPort;
@@ -20,21 +20,26 @@ use super::News;
 use super::postgres;
 use super::presence::{self, ANNOUNCE_EVERY, Announcement, CHANNEL, Heard};
 use crate::mesh::peer::Own;
-use crate::mesh::roster::Source;
+use crate::mesh::roster::{Sighting, Source};
 use crate::mesh::schedule::Schedule;
 
 mod columns;
+mod pace;
 mod replicas;
 mod rows;
 
-use columns::{CATALOGUE, Queries, Query};
+use columns::{Queries, Query};
+use pace::Pace;
 use replicas::Ledger;
-use rows::{agent_beside, get, provisioner, proxy, replica};
+use rows::{agent_beside, provisioner, proxy, replica, what_may_be_asked};
 
 /// coderd notifies on this channel whenever a replica changes.
 const REPLICA_CHANNEL: &str = "replica";
 /// The rows are not read more often than this, however much is notified.
 const READ_AT_MOST_EVERY: Duration = Duration::from_secs(1);
+/// Nor is told more often who has been heard, nor a question answered, however many are heard and ask.
+const TELL_AT_MOST_EVERY: Duration = Duration::from_secs(1);
+const ANSWER_AT_MOST_EVERY: Duration = Duration::from_secs(3);
 /// And the rights are looked at anew this often: they may have been granted meanwhile.
 const LOOK_AT_RIGHTS_EVERY: Duration = Duration::from_secs(300);
 const OPEN_WITHIN: Duration = Duration::from_secs(5);
@@ -72,7 +77,11 @@ pub async fn watch(settings: Settings, news: mpsc::Sender<News>, mut stop: watch
     loop {
         let session = async {
             match Reader::open(&view.settings.conninfo, OPEN_WITHIN).await {
-                Ok(reader) => view.follow(reader, &news, &mut pause, stop.clone()).await,
+                Ok(reader) => {
+                    let ended = view.follow(reader, &news, &mut pause, stop.clone()).await;
+                    view.before = view.now();
+                    ended
+                }
                 Err(failure) => Err(failure),
             }
         };
@@ -97,6 +106,8 @@ pub async fn watch(settings: Settings, news: mpsc::Sender<News>, mut stop: watch
 /// What is known over all connections.
 struct View {
     settings: Settings,
+    /// How long the connections before this one lasted together.
+    before: Duration,
     since: Stopwatch,
     ledger: Ledger,
     heard: Heard,
@@ -109,6 +120,8 @@ struct Connection {
     queries: Queries,
     /// Whether notifications come back to whoever sends them; `None` until that is known.
     listens: Option<bool>,
+    /// LISTEN itself was refused, as by a standby.
+    refused: bool,
     announcement: Announcement,
 }
 
@@ -116,6 +129,7 @@ impl View {
     fn new(settings: Settings) -> Self {
         Self {
             settings,
+            before: Duration::ZERO,
             since: Stopwatch::start(),
             ledger: Ledger::default(),
             heard: Heard::default(),
@@ -131,89 +145,100 @@ impl View {
         pause: &mut Duration,
         mut stop: watch::Receiver<bool>,
     ) -> Result<(), Failure> {
+        self.since = Stopwatch::start();
         let announcement = self.announcement(&reader);
         let queries = what_may_be_asked(&reader).await?;
-        let mut connection = Connection { reader, queries, listens: None, announcement };
+        let mut connection = Connection { reader, queries, listens: None, refused: false, announcement };
         if let Err(failure) = connection.listen().await {
-            connection.listens = Some(false);
+            (connection.listens, connection.refused) = (Some(false), true);
             self.blind(news, Source::Presence, cannot_listen(&failure)).await;
         }
-        *pause = FIRST_PAUSE;
-        let mut read = interval(self.settings.every);
-        read.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut tick = interval(self.settings.every);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut announce = interval(ANNOUNCE_EVERY);
         announce.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut rights = interval(LOOK_AT_RIGHTS_EVERY);
         rights.reset();
-        let (mut announced, mut last_read) = (None::<Stopwatch>, None::<Stopwatch>);
-        let answer = sleep(Duration::ZERO);
-        tokio::pin!(answer);
-        let mut will_answer = false;
-        let mut wants_read = false;
+        let (mut read, mut tell) = (Pace::every(READ_AT_MOST_EVERY), Pace::every(TELL_AT_MOST_EVERY));
+        let mut answer = Pace::every(ANSWER_AT_MOST_EVERY);
+        let mut announced = None::<Stopwatch>;
         loop {
-            let may_read_in = last_read
-                .as_ref()
-                .map_or(Duration::ZERO, |watch| READ_AT_MOST_EVERY.saturating_sub(watch.elapsed()));
             let echo_in = announced
                 .as_ref()
                 .map_or(ECHO_WITHIN, |watch: &Stopwatch| ECHO_WITHIN.saturating_sub(watch.elapsed()));
             tokio::select! {
-                () = news.closed() => return Ok(()),
+                biased;
                 _ = stop.changed() => {
                     connection.goodbye().await;
                     return Ok(());
                 }
+                () = news.closed() => return Ok(()),
                 note = connection.reader.heard() => {
                     let note = note?;
                     if note.channel == CHANNEL {
                         connection.listens = Some(true);
-                        let heard = self.heard.hear(&note.payload, self.since.elapsed());
-                        if heard != presence::News::Nothing && !connection.announcement.asks() {
-                            if !will_answer {
-                                answer.set(sleep(self.answer_in()));
-                            }
-                            will_answer = true;
-                        }
-                        self.tell_presence(news).await;
+                        let heard = self.heard.hear(&note.payload, self.now());
+                        answer.wanted |= heard != presence::News::Nothing && !connection.announcement.asks();
+                        tell.wanted = true;
                     } else {
-                        wants_read = true;
+                        read.wanted = true;
                     }
                 }
-                () = &mut answer, if will_answer => {
-                    will_answer = false;
+                () = sleep(answer.wait().max(self.answer_in())), if answer.wanted => {
+                    answer.done();
                     connection.announce().await?;
                 }
-                _ = read.tick() => wants_read = true,
-                () = sleep(may_read_in), if wants_read => {
-                    wants_read = false;
-                    last_read = Some(Stopwatch::start());
-                    self.read(&connection, news).await?;
+                () = sleep(tell.wait()), if tell.wanted => {
+                    tell.done();
+                    let sightings = self.heard.sightings(self.now());
+                    send(news, News::Seen(Source::Presence, sightings)).await;
+                }
+                _ = tick.tick() => read.wanted = true,
+                () = sleep(read.wait()), if read.wanted => {
+                    read.done();
+                    tokio::select! {
+                        done = self.read(&connection, news) => done?,
+                        _ = stop.changed() => {
+                            connection.goodbye().await;
+                            return Ok(());
+                        }
+                    }
+                    *pause = FIRST_PAUSE;
+                    if connection.refused && connection.listen().await.is_ok() {
+                        // A standby that was promoted; our announcement will tell whether it works.
+                        (connection.refused, connection.listens, announced) = (false, None, None);
+                        announce.reset_immediately();
+                    }
                 }
                 _ = announce.tick(), if connection.listens != Some(false) => {
                     connection.announce().await?;
                     announced.get_or_insert_with(Stopwatch::start);
-                    self.tell_presence(news).await;
+                    // Whoever was silent for too long is there no more.
+                    tell.wanted |= connection.listens == Some(true);
                 }
                 () = sleep(echo_in), if connection.listens.is_none() && announced.is_some() => {
                     connection.listens = Some(false);
                     let text = "our own announcement did not come back: LISTEN does not work through a pooler in transaction mode";
                     self.blind(news, Source::Presence, text.to_owned()).await;
-                    wants_read = true;
+                    read.wanted = true;
                 }
                 _ = rights.tick() => connection.queries = what_may_be_asked(&connection.reader).await?,
             }
         }
     }
 
+    /// The time that we were connected: what was not heard or read while we were not, says nothing about anybody.
+    fn now(&self) -> Duration {
+        self.before + self.since.elapsed()
+    }
+
     async fn read(&mut self, connection: &Connection, news: &mpsc::Sender<News>) -> Result<(), Failure> {
         let mut sightings = Vec::new();
-        let mut told = false;
         let Queries { replicas, proxies, provisioners } = &connection.queries;
         if let Some(sql) = self.statement("replicas", replicas, news).await {
             let rows = connection.reader.rows(sql, &[]).await?;
             let rows: Vec<_> = rows.iter().map(replica).collect::<Result<_, _>>()?;
-            sightings.extend(self.ledger.read(&rows, self.since.elapsed()));
-            told = true;
+            sightings.extend(self.ledger.read(&rows, self.now()));
         }
         if connection.listens == Some(false) {
             // Nobody can announce itself: whoever stands beside a replica may answer at its address.
@@ -221,24 +246,26 @@ impl View {
             send(news, News::Seen(Source::Presence, beside)).await;
         }
         if let Some(sql) = self.statement("workspace_proxies", proxies, news).await {
-            let rows = connection.reader.rows(sql, &[]).await?;
-            sightings.extend(rows.iter().map(proxy).collect::<Result<Vec<_>, _>>()?.into_iter().flatten());
-            told = true;
+            sightings.extend(self.beside(connection, sql, proxy, news).await?);
         }
         if let Some(sql) = self.statement("provisioner_daemons", provisioners, news).await {
-            let rows = connection.reader.rows(sql, &[]).await?;
-            sightings
-                .extend(rows.iter().map(provisioner).collect::<Result<Vec<_>, _>>()?.into_iter().flatten());
-            told = true;
+            sightings.extend(self.beside(connection, sql, provisioner, news).await?);
         }
-        if told {
+        if matches!(replicas, Query::Ask(_)) {
             send(news, News::Seen(Source::Coder, sightings)).await;
+        } else {
+            // Without the replicas nobody knows how many there are, whatever else is seen.
+            send(news, News::Failed(Source::Coder, self.unreadable("replicas", replicas))).await;
         }
         // Where our announcements do not come back although it is no standby, a pooler stands between.
         let name = self.settings.conninfo.to_string();
-        let mut facts = postgres::look(&connection.reader, &name, None).await?;
-        facts.pooled = connection.listens.map(|listens| !listens && !facts.standby);
-        send(news, News::Database(facts)).await;
+        match postgres::look(&connection.reader, &name, None).await {
+            Ok(mut facts) => {
+                facts.pooled = connection.listens.map(|listens| !listens && !connection.refused);
+                send(news, News::Database(facts)).await;
+            }
+            Err(failure) => self.tolerate(failure, Source::Postgres, news).await?,
+        }
         Ok(())
     }
 
@@ -249,29 +276,58 @@ impl View {
         query: &'a Query,
         news: &mpsc::Sender<News>,
     ) -> Option<&'a str> {
-        let text = match query {
+        match query {
             Query::Ask(sql) => return Some(sql),
-            Query::Missing => format!("there is no table {table} in this database and its search path"),
-            Query::Denied(columns) => {
-                format!(
-                    "this role may not read {} of {table}: docs/discovery.md has the grants",
-                    columns.join(", ")
-                )
+            Query::Missing | Query::Denied(_) if table == "replicas" => {}
+            Query::Missing | Query::Denied(_) => {
+                self.blind(news, Source::Coder, self.unreadable(table, query)).await;
             }
-        };
-        self.blind(news, Source::Coder, text).await;
+        }
         None
+    }
+
+    fn unreadable(&self, table: &str, query: &Query) -> String {
+        match query {
+            Query::Denied(columns) => format!(
+                "this role may not read {} of {table}: docs/discovery.md has the grants",
+                columns.join(", ")
+            ),
+            _ => format!("there is no table {table} in {} and its search path", self.settings.conninfo),
+        }
+    }
+
+    /// The rows of a table that is only of interest beside the replicas.
+    async fn beside(
+        &mut self,
+        connection: &Connection,
+        sql: &str,
+        read: fn(&Row) -> Result<Option<Sighting>, Failure>,
+        news: &mpsc::Sender<News>,
+    ) -> Result<Vec<Sighting>, Failure> {
+        match connection.reader.rows(sql, &[]).await {
+            Ok(rows) => Ok(rows.iter().filter_map(|row| read(row).ok().flatten()).collect()),
+            Err(failure) => self.tolerate(failure, Source::Coder, news).await.map(|()| Vec::new()),
+        }
+    }
+
+    /// A connection that stands is not given up for a statement that is refused.
+    async fn tolerate(
+        &mut self,
+        failure: Failure,
+        source: Source,
+        news: &mpsc::Sender<News>,
+    ) -> Result<(), Failure> {
+        if matches!(failure.reason, Reason::Closed | Reason::Timeout | Reason::Unreachable) {
+            return Err(failure);
+        }
+        self.blind(news, source, failure.to_string()).await;
+        Ok(())
     }
 
     async fn blind(&mut self, news: &mpsc::Sender<News>, source: Source, text: String) {
         if self.said.insert(text.clone()) {
             send(news, News::Blind(source, text)).await;
         }
-    }
-
-    async fn tell_presence(&mut self, news: &mpsc::Sender<News>) {
-        let sightings = self.heard.sightings(self.since.elapsed());
-        send(news, News::Seen(Source::Presence, sightings)).await;
     }
 
     /// When to answer one who is new or asks, who need not wait for half a minute: soon where agents are few, and where
@@ -315,6 +371,7 @@ impl Connection {
     /// Nobody waits for it.
     async fn goodbye(&self) {
         if self.listens == Some(true)
+            && !self.announcement.asks()
             && let Err(failure) = self.notify(&self.announcement.clone().goodbye()).await
         {
             tracing::debug!(%failure, "no goodbye to the other agents");
@@ -331,13 +388,6 @@ impl Connection {
 async fn send(news: &mpsc::Sender<News>, item: News) {
     // Where nobody listens any more, the loop finds out by itself.
     let _ = news.send(item).await;
-}
-
-async fn what_may_be_asked(reader: &Reader) -> Result<Queries, Failure> {
-    let rows = reader.rows(CATALOGUE, &[]).await?;
-    let rows: Result<Vec<_>, Failure> =
-        rows.iter().map(|row| Ok((get(row, 0)?, get(row, 1)?, get(row, 2)?))).collect();
-    Ok(Queries::of(rows?.into_iter()))
 }
 
 fn cannot_listen(failure: &Failure) -> String {

@@ -176,6 +176,14 @@ impl Heard {
             return News::Nothing;
         }
         let is_new = !said.bye && before != Some(false);
+        // Whoever is there stays where it is until it says goodbye or is silent for long: a name cannot be taken away.
+        let stays = self.agents.get(&said.name).is_some_and(|(known, at)| {
+            !known.bye && now.saturating_sub(*at) <= ALIVE_FOR && known.reflectors != said.reflectors
+        });
+        if stays {
+            self.dropped += 1;
+            return News::Nothing;
+        }
         self.agents.insert(said.name.clone(), (said, now));
         if is_new { News::Agent } else { News::Nothing }
     }
@@ -233,8 +241,11 @@ mod tests {
         assert_eq!(heard.sightings(Duration::from_secs(6))[0].status, Status::Leaving);
         let back = said("a", 2).encode().unwrap();
         assert_eq!(heard.hear(&back, Duration::from_secs(9)), News::Agent, "elsewhere");
+        let other = said("a", 7).encode().unwrap();
+        assert_eq!(heard.hear(&other, Duration::from_secs(10)), News::Nothing, "somebody else of that name");
         let seen = heard.sightings(Duration::from_secs(10));
         assert_eq!((seen[0].status, seen[0].reflectors[0].host.as_str()), (Status::Alive, "10.0.0.2"));
+        assert_eq!(heard.dropped(), 1);
     }
 
     #[test]

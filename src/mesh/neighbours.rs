@@ -16,23 +16,40 @@ pub const IDLE_EVERY: Duration = Duration::from_secs(60);
 /// Where an agent stands in this.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stance {
-    /// Beside a server, or in a mesh of which no server is known.
+    /// Beside a server, or in a mesh of which no agent is known to stand beside a replica.
     Active(Option<Role>),
     /// Beside none, where there are some.
     Idle,
 }
 
-/// The stance of this agent among these members.
-pub fn stance(agent: &Sighting, members: &[Member]) -> Stance {
-    let role =
-        agent.role.or_else(|| beside(agent, members).iter().filter_map(|server| server.facts.role).min());
-    // A database alone says nothing about where the replicas are.
-    let knows_replicas =
-        members.iter().any(|member| !member.is_agent() && member.facts.role == Some(Role::Coderd));
-    match role {
-        None if knows_replicas => Stance::Idle,
-        role => Stance::Active(role),
+/// The stances of all agents among these members.
+#[derive(Debug, Clone)]
+pub struct Stances<'a> {
+    members: &'a [Member],
+    /// Whether any agent stands beside a replica: only then it means something to stand beside none.
+    some_beside: bool,
+}
+
+impl<'a> Stances<'a> {
+    /// Of these members.
+    pub fn of(members: &'a [Member]) -> Self {
+        let agents = members.iter().filter(|member| member.is_agent());
+        let some_beside =
+            agents.filter_map(|agent| role(&agent.facts, members)).any(|role| role == Role::Coderd);
+        Self { members, some_beside }
     }
+
+    /// Of this agent.
+    pub fn stance(&self, agent: &Sighting) -> Stance {
+        match role(agent, self.members) {
+            None if self.some_beside => Stance::Idle,
+            role => Stance::Active(role),
+        }
+    }
+}
+
+fn role(agent: &Sighting, members: &[Member]) -> Option<Role> {
+    agent.role.or_else(|| beside(agent, members).iter().filter_map(|server| server.facts.role).min())
 }
 
 /// How often one measures another; `None` is never, `Some(None)` as often as the settings say.
@@ -92,7 +109,8 @@ mod tests {
     fn the_servers_agents_are_a_full_mesh_and_all_others_cost_four_links_each() {
         for nodes in [10, 50, 500] {
             let (agents, members) = cluster(nodes);
-            let stances: Vec<_> = agents.iter().map(|agent| stance(agent, &members)).collect();
+            let all = Stances::of(&members);
+            let stances: Vec<_> = agents.iter().map(|agent| all.stance(agent)).collect();
             let (mut full, mut slow) = (0, 0);
             for (i, own) in stances.iter().enumerate() {
                 for (j, other) in stances.iter().enumerate() {
@@ -114,7 +132,7 @@ mod tests {
         roster.hear(Source::Presence, agents.clone(), Duration::ZERO);
         let members = roster.members();
         for agent in &agents {
-            assert_eq!(stance(agent, &members), Stance::Active(None));
+            assert_eq!(Stances::of(&members).stance(agent), Stance::Active(None));
         }
     }
 
@@ -122,7 +140,7 @@ mod tests {
     fn an_agent_that_says_what_it_is_is_believed() {
         let (agents, members) = cluster(5);
         let proxy = Sighting { role: Some(Role::Proxy), ..agents[4].clone() };
-        assert_eq!(stance(&proxy, &members), Stance::Active(Some(Role::Proxy)));
-        assert_eq!(stance(&agents[4], &members), Stance::Idle);
+        assert_eq!(Stances::of(&members).stance(&proxy), Stance::Active(Some(Role::Proxy)));
+        assert_eq!(Stances::of(&members).stance(&agents[4]), Stance::Idle);
     }
 }

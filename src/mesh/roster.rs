@@ -19,12 +19,12 @@ use super::peer::Role;
 pub enum Source {
     /// Flags, environment or the configuration file.
     Fixed,
-    /// Coder's own tables.
-    Coder,
-    /// An agent's own announcement through PostgreSQL.
-    Presence,
     /// What a peer said of itself over its authenticated connection.
     Exchange,
+    /// Coder's own tables.
+    Coder,
+    /// An agent's announcement through PostgreSQL, which anybody may make who may log in there.
+    Presence,
     /// The API of Kubernetes.
     Kubernetes,
     /// PostgreSQL's own view of its replication.
@@ -181,11 +181,13 @@ impl Roster {
     pub fn members(&self) -> Vec<Member> {
         let mut groups: Vec<Vec<(Source, &Sighting)>> = Vec::new();
         for (source, told) in &self.told {
-            for sighting in &told.sightings {
+            for sighting in told.sightings.iter().filter(|sighting| !is_succeeded(sighting, &told.sightings))
+            {
                 // One that joins several groups makes them one.
-                let (same, others): (Vec<_>, Vec<_>) = groups
-                    .into_iter()
-                    .partition(|group| group.iter().any(|(_, other)| are_one(other, sighting)));
+                let (same, others): (Vec<_>, Vec<_>) = groups.into_iter().partition(|group| {
+                    // One source does not see one thing twice.
+                    group.iter().any(|(from, other)| from != source && are_one(other, sighting))
+                });
                 groups = others;
                 let mut merged: Vec<_> = same.into_iter().flatten().collect();
                 merged.push((*source, sighting));
@@ -198,6 +200,12 @@ impl Roster {
     }
 }
 
+/// Whether it has stopped and another one has taken its place, under its name or at its address: a pod that was restarted.
+fn is_succeeded(sighting: &Sighting, all: &[Sighting]) -> bool {
+    sighting.status == Status::Leaving
+        && all.iter().any(|other| other.status != Status::Leaving && are_one(other, sighting))
+}
+
 /// Whether two sightings are of one thing: of agents with agents, and of servers of one kind with each other.
 fn are_one(a: &Sighting, b: &Sighting) -> bool {
     let agents = |s: &Sighting| !s.reflectors.is_empty() || s.agent.is_some();
@@ -205,8 +213,11 @@ fn are_one(a: &Sighting, b: &Sighting) -> bool {
         return false;
     }
     if agents(a) {
-        return (a.agent.is_some() && a.agent == b.agent)
-            || a.reflectors.iter().any(|reflector| b.reflectors.contains(reflector));
+        // Whoever says its name is nobody else, wherever it says that it answers.
+        return match (&a.agent, &b.agent) {
+            (Some(a), Some(b)) => a == b,
+            _ => a.reflectors.iter().any(|reflector| b.reflectors.contains(reflector)),
+        };
     }
     // A server and its standby may share a machine, but not what they are.
     let same_kind = a.role.is_none() || b.role.is_none() || a.role == b.role;
@@ -218,7 +229,9 @@ fn merge(group: &[(Source, &Sighting)]) -> Member {
     let mut group = group.to_vec();
     group.sort_by(|(a, x), (b, y)| a.cmp(b).then_with(|| x.key.cmp(&y.key)));
     let mut facts = Sighting::default();
-    for (_, sighting) in &group {
+    let is_agent =
+        group.iter().any(|(_, sighting)| sighting.agent.is_some() || !sighting.reflectors.is_empty());
+    for (index, (_, sighting)) in group.iter().enumerate() {
         let first = |mine: &mut Option<String>, other: &Option<String>| {
             if mine.is_none() {
                 mine.clone_from(other);
@@ -243,7 +256,10 @@ fn merge(group: &[(Source, &Sighting)]) -> Member {
         }
         facts.addresses.extend(&sighting.addresses);
         facts.claims.extend(sighting.claims.iter().cloned());
-        facts.status = facts.status.max(sighting.status);
+        // An agent that writes to us is there, whoever says that it stops; of a server the gravest word counts.
+        if !is_agent || index == 0 {
+            facts.status = facts.status.max(sighting.status);
+        }
         if facts.clock_ahead_ms == 0 {
             facts.clock_ahead_ms = sighting.clock_ahead_ms;
         }
@@ -352,6 +368,37 @@ mod tests {
         let same_host = Sighting { host_name: Some("c3".into()), ..agent("vm", 78) };
         assert_eq!(names(&same_host), ["c3"]);
         assert_eq!(names(&on("n9", agent("far", 79))), Vec::<String>::new());
+    }
+
+    #[test]
+    fn who_was_restarted_in_its_place_is_there_and_two_of_one_address_are_two() {
+        let mut roster = Roster::default();
+        let stopped = Sighting { status: Status::Leaving, version: Some("old".into()), ..replica("pod", 1) };
+        let stopped = Sighting { key: "before".into(), ..stopped };
+        roster.hear(Source::Coder, vec![stopped, replica("pod", 1)], Duration::ZERO);
+        let members = roster.members();
+        assert_eq!((members.len(), members[0].facts.status), (1, Status::Alive));
+        assert_eq!(members[0].facts.version, None, "nothing of the one before");
+        roster.hear(Source::Coder, vec![replica("a", 1), replica("b", 1)], Duration::ZERO);
+        assert_eq!(
+            roster.members().len(),
+            2,
+            "one relay address for two is a fault to be seen, not one replica"
+        );
+    }
+
+    #[test]
+    fn nobody_is_hidden_by_somebody_who_claims_his_place() {
+        let mut roster = Roster::default();
+        let mut evil = agent("evil", 9);
+        evil.reflectors.extend([agent("a", 1).reflectors[0].clone(), agent("b", 2).reflectors[0].clone()]);
+        roster.hear(Source::Presence, vec![agent("a", 1), agent("b", 2), evil], Duration::ZERO);
+        let names: Vec<_> = roster.members().into_iter().map(|member| member.name).collect();
+        assert_eq!(names, ["a", "b", "evil"]);
+        let bye = Sighting { status: Status::Leaving, ..agent("a", 1) };
+        roster.hear(Source::Presence, vec![bye], Duration::ZERO);
+        roster.hear(Source::Exchange, vec![agent("a", 1)], Duration::ZERO);
+        assert_eq!(roster.members()[0].facts.status, Status::Alive, "it writes to us");
     }
 
     #[test]

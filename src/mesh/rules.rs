@@ -511,7 +511,10 @@ mod tests {
     #[test]
     fn who_knows_nobody_is_blind() {
         let topology = Topology { blind: vec!["coder: no rights".into()], ..Topology::default() };
-        assert_eq!(only(&topology, Code::Blind).evidence, "not one server is known: coder: no rights");
+        assert_eq!(
+            only(&topology, Code::Blind).evidence,
+            "not one replica of coderd is known: coder: no rights"
+        );
     }
 
     #[test]

@@ -142,7 +142,7 @@ fn a_role_that_may_read_nothing_is_told_what_it_needs_once_and_goes_on_measuring
     let agents =
         [agent_as(Some("coderd"), &secret, &url, "a", "127.0.0.2"), agent(&secret, &url, "b", "127.0.0.3")];
     // Presence needs no right.
-    wait_until(&agents[0], "they find each other", 15, |report| state(report, "b").is_some());
+    wait_until(&agents[1], "it finds the other one", 15, |report| state(report, "a").is_some());
     let (mut said, watch) = (agents[0].said(), Stopwatch::start());
     let denied = |said: &[String]| said.iter().filter(|line| line.contains("may not read")).count();
     while denied(&said) < 3 {

@@ -75,12 +75,13 @@ impl Ledger {
                     role,
                     least_age_ms: row.age_ms,
                 });
-                // Two looks at one row differ by what the look itself took.
-                if written_ms.abs_diff(known.written_ms) > 500 {
+                // Two looks at one row differ by what the look itself took. One that seems to have been written earlier
+                // than before was not written at all: our clock, which stands still while there is no connection, did.
+                if written_ms.saturating_sub(known.written_ms) > 500 {
                     known.changed = Some(now);
-                    known.written_ms = written_ms;
                     known.least_age_ms = row.age_ms;
                 }
+                known.written_ms = written_ms;
                 known.role = role;
                 let status = status(row, *known, now)?;
                 Some(sighting(row, *known, status))
@@ -217,6 +218,18 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn an_outage_of_the_database_forgets_nobody() {
+        let mut ledger = Ledger::default();
+        for second in [0, 10, 20] {
+            statuses(&mut ledger, &[row("a", 1_000)], second);
+        }
+        // Ten minutes without a connection, in which our clock stood still.
+        let seen = ledger.read(&[row("a", 601_000)], Duration::from_secs(21));
+        assert_eq!((seen[0].status, seen[0].clock_ahead_ms), (Status::Alive, 0));
+        assert_eq!(ledger.read(&[row("a", 631_000)], Duration::from_secs(51)), [], "it did not come back");
     }
 
     #[test]

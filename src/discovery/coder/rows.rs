@@ -1,9 +1,10 @@
 //! From the rows of Coder's tables to sightings.
 
-use probes::postgres::reader::{FromSql, Row};
+use probes::postgres::reader::{FromSql, Reader, Row};
 use probes::sample::{Failure, Reason};
 use probes::target::HostPort;
 
+use super::columns::{CATALOGUE, Queries};
 use super::replicas;
 use crate::mesh::peer::Role;
 use crate::mesh::roster::{Sighting, Status};
@@ -12,7 +13,15 @@ use crate::mesh::roster::{Sighting, Status};
 const PROXY_SEEN_MS: i64 = 600_000;
 const PROVISIONER_SEEN_MS: i64 = 300_000;
 
-pub(super) fn get<'a, T: FromSql<'a>>(row: &'a Row, index: usize) -> Result<T, Failure> {
+/// What may be asked of each table.
+pub(super) async fn what_may_be_asked(reader: &Reader) -> Result<Queries, Failure> {
+    let rows = reader.rows(CATALOGUE, &[]).await?;
+    let rows: Result<Vec<_>, Failure> =
+        rows.iter().map(|row| Ok((get(row, 0)?, get(row, 1)?, get(row, 2)?))).collect();
+    Ok(Queries::of(rows?.into_iter()))
+}
+
+fn get<'a, T: FromSql<'a>>(row: &'a Row, index: usize) -> Result<T, Failure> {
     row.try_get(index)
         .map_err(|error| Failure::new(Reason::Protocol, format!("a row of Coder's tables: {error}")))
 }

@@ -1,4 +1,4 @@
-//! Findings over time: one has to last for the roll-out grace before it is news, for half of them are how a roll-out looks.
+//! Findings over time: one has to last for the start-up grace before it is news, for half of them are how a roll-out looks.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -39,6 +39,10 @@ impl Findings {
         let mut changes = Vec::new();
         for finding in found {
             let key = (finding.code, finding.subjects.clone());
+            if self.held.contains_key(&key) {
+                // The same of the same twice at once is said once.
+                continue;
+            }
             let known = before.remove(&key).map(|held| (held.since, held.is_news));
             let (since, was_news) = known.unwrap_or((now, false));
             let is_news = was_news || now.saturating_sub(since) >= grace;
@@ -82,6 +86,8 @@ mod tests {
         let (mut findings, grace, at) = (Findings::default(), Duration::from_secs(60), Duration::from_secs);
         assert_eq!(findings.update(vec![finding("a"), finding("b")], grace, at(0)), []);
         assert_eq!(findings.update(vec![finding("a")], grace, at(30)), [], "b was a roll-out");
+        let twice = vec![finding("a"), finding("a")];
+        assert_eq!(findings.update(twice, grace, at(45)), []);
         assert_eq!(findings.update(vec![finding("a")], grace, at(60)), [Change::Raised(finding("a"))]);
         assert_eq!(findings.update(vec![finding("a")], grace, at(65)), [], "said once");
         assert_eq!(findings.all().len(), 1);

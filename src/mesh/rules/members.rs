@@ -15,12 +15,12 @@ const MANY: usize = 9;
 const SKEW_MS: u64 = 1000;
 
 pub(super) fn blind(seen: &Seen<'_>) -> Vec<Draft> {
-    if !seen.servers.is_empty() {
+    if !seen.coderd().is_empty() {
         return Vec::new();
     }
     let reasons = seen.topology.blind.join("; ");
     let reasons = if reasons.is_empty() { "no source of discovery told of any".to_owned() } else { reasons };
-    vec![Draft::new(Code::Blind, [], format!("not one server is known: {reasons}"))]
+    vec![Draft::new(Code::Blind, [], format!("not one replica of coderd is known: {reasons}"))]
 }
 
 pub(super) fn few_coderd(seen: &Seen<'_>) -> Vec<Draft> {
