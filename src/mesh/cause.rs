@@ -172,7 +172,8 @@ fn first(series: &Series, view: &View<'_>, budget: Duration, now: Duration) -> F
     let fast_all = !connects.iter().any(|connect| is_far(*connect, budget));
     let slow_share = f64::from(exceeded - silent) / f64::from(view.judged().max(1));
     let by_chance = (1.0 - slow_share).powi(i32::try_from(connects.len()).unwrap_or(i32::MAX));
-    if median < budget && !network.is_empty() && fast_all && by_chance <= 0.05 {
+    // Where segments get lost, connects whose first one did are not among them.
+    if median < budget && !network.is_empty() && resent == 0 && fast_all && by_chance <= 0.05 {
         let text = format!(
             "{} of {} queries took {} or longer, none of {} bare connects did",
             exceeded - silent,
@@ -365,6 +366,16 @@ mod tests {
         );
         assert_eq!(reasons(now_and_then(3), &[0.3; 3]), ["jitter"], "three connects may be fast by chance");
         assert_eq!(reasons(now_and_then(14), &[0.3; 10]), ["jitter"], "and ten where few are slow");
+        let lossy = |i: u32| {
+            let timing = |rtt, retransmits| Timing {
+                rtt: duration(rtt),
+                server: Some(duration(0.1)),
+                retransmits: Some(retransmits),
+                ..Timing::default()
+            };
+            timing(if i.is_multiple_of(3) { 210.0 } else { 0.4 }, u32::from(i == 3)).into()
+        };
+        assert_eq!(reasons((0..200).map(lossy), &[0.3; 10]), ["jitter"], "segments got lost on the way");
         let stopped = |i| match i % 25 {
             0..3 => Failure::new(FailureReason::Timeout, "no answer").into(),
             _ => query(0.4, 0.1),
