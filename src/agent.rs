@@ -168,7 +168,7 @@ pub async fn run(
     }
     readiness.send_replace(web::Readiness::Ready);
     let (telling, mut news) = mpsc::channel(64);
-    let sources = Sources::start(&agent.reachable(), &telling);
+    let mut sources = Sources::start(&agent.reachable(), &telling);
 
     let mut stop = std::pin::pin!(stop);
     let mut file = roster::FileWatch::new(reload.file.take());
@@ -192,6 +192,10 @@ pub async fn run(
             Some(letter) = next(&mut letters) => Event::Letter(letter),
             _ = write.tick() => Event::Write,
             Some(news) = news.recv() => Event::News(news),
+            fault = sources.fault() => {
+                tracing::error!(%fault, "a source of discovery has failed for good: this is a fault to report");
+                continue;
+            }
             Some(question) = asked.recv() => Event::Asked(question),
             _ = look_at_ourselves.tick() => Event::LookAtOurselves,
             () = sleep_until(wake) => Event::Wake,
@@ -228,6 +232,7 @@ pub async fn run(
         rejected = seen.rejected,
         refused = seen.refused,
         malformed = seen.malformed,
+        letters_dropped = seen.letters_dropped,
         "probe agent has stopped"
     );
     // The web server answers «draining» for as long as there is something to drain, and no longer.
@@ -302,7 +307,7 @@ impl Agent {
     fn standing(&self) -> Standing {
         let now = self.age();
         let mut standing = Standing::of(&self.links, now);
-        standing.members = self.found.members();
+        standing.members = self.found.members().to_vec();
         standing.agents = self.letters.whole.agents(now).cloned().collect();
         standing.letters_dropped = self.letters.whole.dropped();
         standing.sources = self.found.sources(now);

@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
 use crate::mesh::database::Facts;
 use crate::mesh::roster::{Claim, Sighting, Source};
@@ -82,6 +82,16 @@ impl Sources {
             tasks.spawn(until(stopped, ask_cloud(settings, news.clone())));
         }
         Self { tasks, stop }
+    }
+
+    /// The next of them that fails for good, which none should; one that has done its work does not count.
+    pub async fn fault(&mut self) -> JoinError {
+        while let Some(ended) = self.tasks.join_next().await {
+            if let Err(error) = ended {
+                return error;
+            }
+        }
+        std::future::pending().await
     }
 
     /// Lets them say goodbye, within this time.

@@ -13,7 +13,7 @@ use crate::mesh::database::Facts;
 use crate::mesh::neighbours::{self, Stance, Stances};
 use crate::mesh::peer::{Link, Role};
 use crate::mesh::region;
-use crate::mesh::roster::{Claim, Member, Roster, Source, Status};
+use crate::mesh::roster::{Claim, Member, Roster, Sighting, Source, Status};
 use crate::mesh::standing::SourceStanding;
 
 /// Who is seen no more without having said goodbye is measured for so much longer: that it does not answer is news.
@@ -27,6 +27,8 @@ const LINKS_AT_MOST: usize = 512;
 #[derive(Debug, Default)]
 pub(super) struct Found {
     roster: Roster,
+    /// Joined anew whenever a source tells something new.
+    members: Vec<Member>,
     links: BTreeMap<String, One>,
     /// What Coder's database said of itself last.
     pub(super) database: Option<Facts>,
@@ -45,8 +47,17 @@ struct One {
 
 impl Found {
     /// Everybody, by all sources.
-    pub(super) fn members(&self) -> Vec<Member> {
-        self.roster.members()
+    pub(super) fn members(&self) -> &[Member] {
+        &self.members
+    }
+
+    /// A source sees these now; whether that is news.
+    fn hear(&mut self, source: Source, sightings: Vec<Sighting>, now: Duration) -> bool {
+        let news = self.roster.hear(source, sightings, now);
+        if news {
+            self.members = self.roster.members();
+        }
+        news
     }
 
     /// Whether this source has told anything yet.
@@ -81,9 +92,8 @@ impl Found {
 
     /// Makes links of the members that are agents, but not of ourselves.
     fn update(&mut self, own: &Ourselves<'_>, now: Duration) {
-        let members = self.roster.members();
-        let stances = Stances::of(&members);
-        for member in &members {
+        let stances = Stances::of(&self.members);
+        for member in &self.members {
             let Some((link, target)) = own.link_to(member, &stances) else {
                 // It is there, and not to be measured.
                 self.links.remove(&member.name);
@@ -188,7 +198,7 @@ impl Agent {
         match news {
             News::Seen(source, sightings) => {
                 let count = sightings.len();
-                if self.found.roster.hear(source, sightings, now) {
+                if self.found.hear(source, sightings, now) {
                     tracing::debug!(source = source.as_str(), count, "the roster has changed");
                     self.look_for_links().await;
                 }
@@ -207,7 +217,7 @@ impl Agent {
                 if let Some(moved) = moved {
                     tracing::warn!(database = facts.name, moved, "the database is another server now");
                 }
-                self.found.roster.hear(Source::Postgres, facts.sightings(), now);
+                self.found.hear(Source::Postgres, facts.sightings(), now);
                 self.found.database = Some(facts);
             }
             News::Cloud(whereabouts) => {
@@ -246,7 +256,7 @@ impl Agent {
             name: &self.settings.own.name,
             port: listening.map(|address| address.port()),
             addresses: &addresses,
-            stance: Stances::of(&self.found.members()).stance(&self.identity().sighting()),
+            stance: Stances::of(self.found.members()).stance(&self.identity().sighting()),
         };
         let role = match own.stance {
             Stance::Active(role) => role,
@@ -295,7 +305,6 @@ impl Agent {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mesh::roster::Sighting;
 
     fn agent(name: &str, last: u8) -> Sighting {
         Sighting {
@@ -318,14 +327,10 @@ mod tests {
             Ourselves { name: "me", port: Some(9862), addresses: &addresses, stance: Stance::Active(None) };
         let mut found = Found::default();
         let at = Duration::from_secs;
-        found.roster.hear(
-            Source::Presence,
-            vec![agent("me", 9), agent("b", 2), agent("me-by-address", 1)],
-            at(0),
-        );
+        found.hear(Source::Presence, vec![agent("me", 9), agent("b", 2), agent("me-by-address", 1)], at(0));
         found.update(&own, at(0));
         assert_eq!(names(&found), ["b"]);
-        found.roster.hear(Source::Presence, vec![agent("c", 3)], at(10));
+        found.hear(Source::Presence, vec![agent("c", 3)], at(10));
         found.update(&own, at(10));
         assert_eq!(names(&found), ["b", "c"], "b may have crashed");
         found.update(&own, at(605));
@@ -349,7 +354,7 @@ mod tests {
         ];
         for (second, stops, there) in story {
             let one = if stops { stopping.clone() } else { agent("b", 2) };
-            found.roster.hear(Source::Presence, vec![one], at(second));
+            found.hear(Source::Presence, vec![one], at(second));
             found.update(&own, at(second));
             assert_eq!(names(&found).len(), usize::from(there), "at {second}");
         }
@@ -360,7 +365,7 @@ mod tests {
         let mut found = Found::default();
         let addresses = BTreeSet::new();
         let own = Ourselves { name: "me", port: None, addresses: &addresses, stance: Stance::Active(None) };
-        found.roster.hear(Source::Presence, vec![agent("b", 2), agent("c", 3)], Duration::ZERO);
+        found.hear(Source::Presence, vec![agent("b", 2), agent("c", 3)], Duration::ZERO);
         found.update(&own, Duration::ZERO);
         let address = HostPort { host: "10.0.0.2".into(), port: 9862 };
         let link = Link::to(address.to_string(), Kind::Peer, None);
@@ -380,8 +385,8 @@ mod tests {
             addresses: BTreeSet::from([IpAddr::from([10, 0, 0, 2])]),
             ..Sighting::default()
         };
-        found.roster.hear(Source::Coder, vec![replica], Duration::ZERO);
-        found.roster.hear(Source::Presence, vec![agent("b", 2)], Duration::ZERO);
+        found.hear(Source::Coder, vec![replica], Duration::ZERO);
+        found.hear(Source::Presence, vec![agent("b", 2)], Duration::ZERO);
         found.update(&own, Duration::ZERO);
         assert_eq!(found.links["b"].link.role, Some(Role::Coderd));
     }

@@ -54,7 +54,7 @@ impl Agent {
         if identity.role.is_none() {
             let members = self.found.members();
             identity.role =
-                beside(&identity.sighting(), &members).iter().filter_map(|server| server.facts.role).min();
+                beside(&identity.sighting(), members).iter().filter_map(|server| server.facts.role).min();
         }
         identity
     }

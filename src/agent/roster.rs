@@ -71,11 +71,15 @@ impl Agent {
             return Err(format!("{what} cannot change while the agent runs: restart it"));
         }
         let rules_differ = settings.rules != self.settings.rules;
+        let book_differs = settings.book != self.settings.book;
         let targets = self.found.beside(&settings.targets);
         let (added, removed) = self.measure(settings, targets).await?;
         let mut changed = vec![format!("{added} targets added, {removed} removed")];
         if rules_differ {
             changed.push("budgets, intervals or graces are others".to_owned());
+        }
+        if book_differs {
+            changed.push("regions or severities of findings are others".to_owned());
         }
         Ok(changed.join("; "))
     }

@@ -38,7 +38,7 @@ impl Agent {
         // What an agent only announced, as anybody may who may log in to the database, proves nothing.
         let proven =
             |member: &Member| !member.is_agent() || member.sources.iter().any(|s| *s != Source::Presence);
-        let members: Vec<_> = self.found.members().into_iter().filter(proven).collect();
+        let members: Vec<_> = self.found.members().iter().filter(|member| proven(member)).cloned().collect();
         let rows = rows(&identity.name, &self.links, &self.letters.whole, now);
         let hosts = self.settings.discovery.coder.iter().flat_map(|coder| coder.conninfo.hosts.iter());
         let claims: Vec<_> = hosts

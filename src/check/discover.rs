@@ -46,8 +46,11 @@ impl Found {
         let blind = self.notes.iter().map(|note| note.text.clone()).collect();
         // What an agent only announced, as anybody may who may log in to the database, is no proof of where it stands.
         let mut members = self.members.clone();
-        for agent in members.iter_mut().filter(|member| member.is_agent()) {
-            agent.facts.claims.clear();
+        let only_announced = |member: &&mut Member| {
+            member.is_agent() && member.sources.iter().all(|source| *source == Source::Presence)
+        };
+        for agent in members.iter_mut().filter(only_announced) {
+            (agent.facts.claims, agent.facts.node) = (Vec::new(), None);
         }
         let topology = topology(own, &members, Vec::new(), database, blind);
         let Book { atlas, severities, limits } = Book::default();

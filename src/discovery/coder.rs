@@ -173,28 +173,17 @@ impl View {
                     return Ok(());
                 }
                 () = news.closed() => return Ok(()),
-                note = connection.reader.heard() => {
-                    let note = note?;
-                    if note.channel == CHANNEL {
-                        connection.listens = Some(true);
-                        let heard = self.heard.hear(&note.payload, self.now());
-                        answer.wanted |= heard != presence::News::Nothing && !connection.announcement.asks();
-                        tell.wanted = true;
-                    } else {
-                        read.wanted = true;
-                    }
-                }
-                () = sleep(answer.wait().max(self.answer_in())), if answer.wanted => {
+                () = sleep(answer.wait()), if answer.is_wanted() => {
                     answer.done();
                     connection.announce().await?;
                 }
-                () = sleep(tell.wait()), if tell.wanted => {
+                () = sleep(tell.wait()), if tell.is_wanted() => {
                     tell.done();
                     let sightings = self.heard.sightings(self.now());
                     send(news, News::Seen(Source::Presence, sightings)).await;
                 }
-                _ = tick.tick() => read.wanted = true,
-                () = sleep(read.wait()), if read.wanted => {
+                _ = tick.tick() => read.want(),
+                () = sleep(read.wait()), if read.is_wanted() => {
                     read.done();
                     tokio::select! {
                         done = self.read(&connection, news) => done?,
@@ -214,15 +203,31 @@ impl View {
                     connection.announce().await?;
                     announced.get_or_insert_with(Stopwatch::start);
                     // Whoever was silent for too long is there no more.
-                    tell.wanted |= connection.listens == Some(true);
+                    if connection.listens == Some(true) {
+                        tell.want();
+                    }
                 }
                 () = sleep(echo_in), if connection.listens.is_none() && announced.is_some() => {
                     connection.listens = Some(false);
                     let text = "our own announcement did not come back: LISTEN does not work through a pooler in transaction mode";
                     self.blind(news, Source::Presence, text.to_owned()).await;
-                    read.wanted = true;
+                    read.want();
                 }
                 _ = rights.tick() => connection.queries = what_may_be_asked(&connection.reader).await?,
+                // Last: however many there are, they must not keep the rest from its turn.
+                note = connection.reader.heard() => {
+                    let note = note?;
+                    if note.channel == CHANNEL {
+                        connection.listens = Some(true);
+                        let heard = self.heard.hear(&note.payload, self.now());
+                        if heard != presence::News::Nothing && !connection.announcement.asks() {
+                            answer.want_in(self.answer_in());
+                        }
+                        tell.want();
+                    } else {
+                        read.want();
+                    }
+                }
             }
         }
     }
@@ -255,15 +260,12 @@ impl View {
             send(news, News::Seen(Source::Coder, sightings)).await;
         } else {
             // Without the replicas nobody knows how many there are, whatever else is seen.
-            send(news, News::Failed(Source::Coder, self.unreadable("replicas", replicas))).await;
+            send(news, News::Failed(Source::Coder, replicas.refusal("replicas"))).await;
         }
-        // Where our announcements do not come back although it is no standby, a pooler stands between.
-        let name = self.settings.conninfo.to_string();
-        match postgres::look(&connection.reader, &name, None).await {
-            Ok(mut facts) => {
-                facts.pooled = connection.listens.map(|listens| !listens && !connection.refused);
-                send(news, News::Database(facts)).await;
-            }
+        // Where our announcements do not come back although LISTEN was not refused, a pooler stands between.
+        let pooled = connection.listens.map(|listens| !listens && !connection.refused);
+        match postgres::look(&connection.reader, &self.settings.conninfo.to_string(), pooled).await {
+            Ok(facts) => send(news, News::Database(facts)).await,
             Err(failure) => self.tolerate(failure, Source::Postgres, news).await?,
         }
         Ok(())
@@ -280,20 +282,10 @@ impl View {
             Query::Ask(sql) => return Some(sql),
             Query::Missing | Query::Denied(_) if table == "replicas" => {}
             Query::Missing | Query::Denied(_) => {
-                self.blind(news, Source::Coder, self.unreadable(table, query)).await;
+                self.blind(news, Source::Coder, query.refusal(table)).await;
             }
         }
         None
-    }
-
-    fn unreadable(&self, table: &str, query: &Query) -> String {
-        match query {
-            Query::Denied(columns) => format!(
-                "this role may not read {} of {table}: docs/discovery.md has the grants",
-                columns.join(", ")
-            ),
-            _ => format!("there is no table {table} in {} and its search path", self.settings.conninfo),
-        }
     }
 
     /// The rows of a table that is only of interest beside the replicas.
@@ -305,7 +297,16 @@ impl View {
         news: &mpsc::Sender<News>,
     ) -> Result<Vec<Sighting>, Failure> {
         match connection.reader.rows(sql, &[]).await {
-            Ok(rows) => Ok(rows.iter().filter_map(|row| read(row).ok().flatten()).collect()),
+            Ok(rows) => {
+                let mut sightings = Vec::new();
+                for row in &rows {
+                    match read(row) {
+                        Ok(sighting) => sightings.extend(sighting),
+                        Err(failure) => self.tolerate(failure, Source::Coder, news).await?,
+                    }
+                }
+                Ok(sightings)
+            }
             Err(failure) => self.tolerate(failure, Source::Coder, news).await.map(|()| Vec::new()),
         }
     }

@@ -166,11 +166,10 @@ fn what_the_wire_loses_is_lost_for_an_echo_and_sent_again_for_a_query() {
     let _turn = turn();
     let wire = Wire::new(ms(2));
     let (_cluster, url) = far_postgres(&wire);
-    wire.lose(80);
+    wire.lose(150);
     let run = check(&wire, &["--postgres", &url, "--time-limit", "20s"]);
     let target = run.target();
-    // About one in twelve; the check may end after twelve seconds.
-    assert!(target["retransmits"].as_u64().unwrap() >= 2, "{target:#}");
+    assert!(target["retransmits"].as_u64().unwrap() > 5, "{target:#}");
     assert_eq!(run.code, Some(1), "{target:#}");
     // How many of the slow ones are those of a segment of ours is a matter of luck; that it was so is said in any case.
     let reason = target["reason"].as_str().unwrap();

@@ -61,6 +61,20 @@ pub(super) enum Query {
     Denied(Vec<&'static str>),
 }
 
+impl Query {
+    /// Why this table cannot be asked, for people.
+    pub(super) fn refusal(&self, table: &str) -> String {
+        match self {
+            Self::Denied(columns) => format!(
+                "this role may not read {} of {table}: docs/discovery.md has the grants",
+                columns.join(", ")
+            ),
+            Self::Missing => format!("there is no table {table} in this database and its search path"),
+            Self::Ask(_) => format!("{table} can be read"),
+        }
+    }
+}
+
 /// What can be asked of all tables.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Queries {

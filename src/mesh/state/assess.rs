@@ -26,7 +26,7 @@ impl Watch {
             return (State::Left, Reason::NoReply(FailureReason::Left));
         }
         let (short, all) = (self.series.window.last(SHORT), self.series.window.all());
-        let row = short.failures_in_a_row();
+        let row = all.failures_in_a_row();
         let needed = row_beyond_chance(all.failures_before(), if self.is_slow() { 3 } else { 5 });
         let starting = !self.replied && age(self.born) < self.terms.graces.start;
         let no_reply = || short.main_failure().map_or(Reason::Loss, |(_, reason)| Reason::NoReply(reason));
@@ -130,4 +130,39 @@ fn row_beyond_chance(share: f64, least: u32) -> u32 {
         return least;
     }
     least.max(binomial::whole((1e-4_f64.ln() / share.ln()).ceil()))
+}
+
+#[cfg(test)]
+mod tests {
+    use probes::sample::{Failure, Sample, Timing};
+    use probes::target::Kind;
+
+    use super::super::{Graces, Terms};
+    use super::*;
+    use crate::mesh::peer::Link;
+
+    #[test]
+    fn a_path_that_loses_most_is_a_breach_and_is_unreachable_once_it_dies() {
+        let terms = Terms {
+            limit: Some(Duration::from_millis(10)),
+            quantile: 0.95,
+            interval: Duration::from_secs(1),
+            connects: true,
+            graces: Graces::default(),
+        };
+        let mut watch = Watch::new(Link::to("a", Kind::Peer, None), terms, Duration::ZERO);
+        let mut state = |second: u64, replies: bool| {
+            let reply = Timing { rtt: Duration::from_millis(1), ..Timing::default() };
+            let lost = || Sample::from(Failure::new(FailureReason::Timeout, "no reply"));
+            let sample = if replies { reply.into() } else { lost() };
+            watch.outcome(second, &sample, Duration::from_secs(second));
+            watch.standing().0
+        };
+        // Three of twenty-two come back: a row of sixty and more failures would be no news.
+        let dies = 22 * 60;
+        let last = (0..dies).map(|second| state(second, second % 22 < 3)).last();
+        assert_eq!(last, Some(State::Breach));
+        let dead: Vec<_> = (dies..dies + 150).map(|second| state(second, false)).collect();
+        assert_eq!(dead.last(), Some(&State::Unreachable));
+    }
 }
