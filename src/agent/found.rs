@@ -93,7 +93,8 @@ impl Found {
     /// Makes links of the members that are agents, but not of ourselves.
     fn update(&mut self, own: &Ourselves<'_>, now: Duration) {
         let stances = Stances::of(&self.members);
-        for member in &self.members {
+        // A server may have the name of the agent beside it, and is no reason to end that one's link.
+        for member in self.members.iter().filter(|member| member.is_agent()) {
             let Some((link, target)) = own.link_to(member, &stances) else {
                 // It is there, and not to be measured.
                 self.links.remove(&member.name);
@@ -335,6 +336,23 @@ mod tests {
         assert_eq!(names(&found), ["b", "c"], "b may have crashed");
         found.update(&own, at(605));
         assert_eq!(names(&found), ["c"]);
+    }
+
+    #[test]
+    fn a_server_of_the_same_name_does_not_end_the_link_to_the_agent_beside_it() {
+        let addresses = BTreeSet::new();
+        let own = Ourselves { name: "me", port: None, addresses: &addresses, stance: Stance::Active(None) };
+        let mut found = Found::default();
+        found.hear(Source::Presence, vec![agent("coder-6", 6)], Duration::ZERO);
+        let server = Sighting {
+            key: "later than the agent's".into(),
+            role: Some(Role::Coderd),
+            host_name: Some("coder-6".into()),
+            ..Sighting::default()
+        };
+        found.hear(Source::Coder, vec![server], Duration::ZERO);
+        found.update(&own, Duration::ZERO);
+        assert_eq!(names(&found), ["coder-6"]);
     }
 
     #[test]

@@ -42,7 +42,7 @@ fn wait_until(agent: &Agent, what: &str, patience: u64, is_so: impl Fn(&Value) -
         if is_so(&report) {
             return report;
         }
-        assert!(watch.elapsed() < Duration::from_secs(patience), "{what}: {report:#}");
+        assert!(watch.elapsed() < Duration::from_secs(patience), "{what}: {:#?}\n{report:#}", agent.said());
         pause();
     }
 }
@@ -200,6 +200,7 @@ fn through_a_standby_agents_are_looked_for_beside_the_replicas_and_a_promotion_i
     });
     let members = primary["members"].as_array().unwrap();
     assert!(members.iter().any(|m| m["role"] == "postgres" && m["sources"][0] == "postgres"), "{primary:#}");
+    assert!(state(&watcher.report(), "coder-6").is_some(), "what was found stays: {:#?}", watcher.said());
 
     standby.promote().unwrap();
     let watch = Stopwatch::start();
