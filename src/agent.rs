@@ -27,6 +27,7 @@ pub(crate) mod found;
 mod letters;
 pub mod measuring;
 mod own;
+pub(crate) mod paths;
 mod roster;
 mod topology;
 

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use crate::agent::measuring::{Event, Job, Measuring, MeasuringError};
 use crate::discovery;
 use crate::mesh::budget::{Budgets, Limit};
+use crate::mesh::links::Intervals;
 use crate::mesh::peer::{Link, Role};
 use crate::mesh::report::{Look, Report};
 use crate::mesh::schedule::{Schedule, stretch};
@@ -79,7 +80,9 @@ impl Settings {
     /// The rule that follows from these settings.
     pub fn rule(&self) -> Rule {
         let quantile = if self.depth == Depth::Quick { 0.5 } else { self.budgets.quantile };
-        let targets = u32::try_from(self.targets.len()).unwrap_or(u32::MAX);
+        // What is for information only can neither pass nor fail falsely.
+        let judged = || self.targets.iter().map(|(link, _)| link).filter(|link| self.limit(link).is_some());
+        let targets = u32::try_from(judged().count()).unwrap_or(u32::MAX).max(1);
         let mut rule = Rule { quantile, alpha: ALPHA, targets, least: LEAST, most: MOST };
         (rule.least, rule.most) = match self.depth {
             Depth::Quick => (QUICK_LEAST, QUICK_MOST),
@@ -87,7 +90,7 @@ impl Settings {
             Depth::Limited(limit) => (LEAST.min(limit), limit),
             // A look that could only ever be inconclusive would be none: where the rate needs longer, it takes longer.
             Depth::Usual => {
-                let slowest = self.targets.iter().map(|(link, _)| interval(link.kind)).max();
+                let slowest = judged().map(|link| interval(link.kind)).max();
                 let slowest = slowest.unwrap_or_default().mul_f64(stretched(&self.targets));
                 let needed = slowest * rule.fewest_to_pass().saturating_add(1);
                 (LEAST, MOST.max(needed + needed / 10))
@@ -109,7 +112,8 @@ fn stretched(targets: &[(Link, Target)]) -> f64 {
 pub fn interval(kind: Kind) -> Duration {
     match kind {
         Kind::Peer | Kind::Postgres => INTERVAL,
-        Kind::Tcp | Kind::Http => GENTLE_INTERVAL,
+        Kind::Tcp | Kind::Http | Kind::Relay => GENTLE_INTERVAL,
+        Kind::Nats => Intervals::default().nats,
     }
 }
 
@@ -146,8 +150,9 @@ pub async fn run(mut settings: Settings, progress: impl FnMut(Progress)) -> Resu
     let start = now();
     let looks = look(&measuring, targets, &rule, progress).await;
     measuring.stop().await;
-    let topology = found.topology();
-    let report = Report::new(&looks?, rule, now().duration_since(start));
+    let looks = looks?;
+    let topology = found.topology(&looks);
+    let report = Report::new(&looks, rule, now().duration_since(start));
     Ok(report.with_notes(found.notes, found.failed).with_topology(topology))
 }
 
@@ -173,7 +178,13 @@ pub async fn look(
     for ((link, target, limit), id) in targets.into_iter().zip(0..) {
         let name = format!("{} {}", link.source.as_deref().unwrap_or_default(), link.target);
         let schedule = Schedule::over(rule.most, interval(link.kind).mul_f64(stretch), &name);
-        let connects = (link.kind == Kind::Postgres).then(|| Schedule::over(rule.most, CONNECT_EVERY, &name));
+        // A NATS port is connected to once.
+        let schedule = match link.kind {
+            Kind::Nats => Schedule { slots: Some(1), steady: true, ..schedule },
+            _ => schedule,
+        };
+        let connects = matches!(link.kind, Kind::Postgres | Kind::Relay)
+            .then(|| Schedule::over(rule.most, CONNECT_EVERY, &name));
         jobs.push(Job { id, target, schedule, connects, persistent: false });
         let slots = usize::try_from(schedule.slots.unwrap_or(0)).unwrap_or(usize::MAX);
         // Without a limit nothing is an exceedance but silence.
@@ -232,6 +243,9 @@ impl Running {
                 self.unanswered.remove(&slot);
                 look.series.record(&sample, at);
             }
+            Event::Connected { sample, .. } if look.link.kind == Kind::Relay => {
+                look.series.asked_afresh(&sample, at);
+            }
             Event::Connected { sample, .. } => look.series.connected(&sample, at),
             Event::Done { .. } => look.progress.ended = true,
         }
@@ -288,7 +302,7 @@ mod tests {
 
     #[test]
     fn the_default_time_lets_a_clean_path_pass_whatever_its_kind_and_quantile() {
-        for kind in [Kind::Peer, Kind::Postgres, Kind::Tcp, Kind::Http] {
+        for kind in [Kind::Peer, Kind::Postgres, Kind::Tcp, Kind::Http, Kind::Relay] {
             for quantile in [0.5, 0.95, 0.99, 0.999] {
                 let rule = settings(kind, quantile, Depth::Usual).rule();
                 let slots = Schedule::over(rule.most, interval(kind), "x").slots.unwrap();

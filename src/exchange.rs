@@ -145,9 +145,7 @@ fn row(value: serde_json::Value) -> Option<Row> {
         return None;
     }
     Some(Row {
-        kind: [Kind::Peer, Kind::Postgres, Kind::Tcp, Kind::Http]
-            .into_iter()
-            .find(|k| k.as_str() == row.kind)?,
+        kind: Kind::ALL.into_iter().find(|k| k.as_str() == row.kind)?,
         // A state of a later version is nothing that we know.
         state: State::ALL.into_iter().find(|state| state.as_str() == row.state).unwrap_or(State::Unknown),
         role: row.role.and_then(|role| role.parse::<Role>().ok()),

@@ -1,11 +1,11 @@
-//! A GET on a fresh connection, phase by phase: resolve, connect, TLS, first byte, body.
+//! A GET on a fresh connection, phase by phase: resolve, connect, TLS, first byte, body; and one on a kept connection.
 //!
 //! The round trip that is judged is request to first byte: connect and TLS take two or three round trips more on a
 //! fresh connection, and a budget for one round trip must not be held against four.
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -22,7 +22,7 @@ use crate::sample::{Failure, Phases, Reason, Sample, Timing};
 use crate::stopwatch::Stopwatch;
 use crate::target::HostPort;
 use crate::tcp::{connect, no_answer};
-use crate::{Order, Probe};
+use crate::{Order, Probe, Step};
 
 /// No health answer is longer; what is longer is not read.
 const MAX_BODY_BYTES: usize = 64 * 1024;
@@ -116,49 +116,62 @@ impl HttpProbe {
 
     async fn get(&self, deadline: Duration) -> Result<Timing, Failure> {
         let watch = Stopwatch::start();
-        let connected = connect(&self.url.address, deadline).await?;
-        let mut phases =
-            Phases { resolve: connected.resolve, tcp: Some(connected.connect), ..Phases::default() };
-        let rtt = if self.url.tls {
-            let name = self.sni.clone().unwrap_or_else(|| self.url.address.host.clone());
-            let name = ServerName::try_from(name)
-                .map_err(|error| Failure::new(Reason::Tls, format!("no name for TLS: {error}")))?;
-            let handshake = Stopwatch::start();
-            let stream = TlsConnector::from(Arc::clone(&self.tls))
-                .connect(name, connected.stream)
-                .await
-                .map_err(|error| Failure::new(Reason::Tls, format!("TLS handshake failed: {error}")))?;
-            phases.tls = Some(handshake.elapsed());
-            self.exchange(stream).await?
-        } else {
-            self.exchange(connected.stream).await?
-        };
+        let (mut connection, mut phases) = self.open(deadline).await?;
+        let rtt = connection.ask(&self.url).await?;
         phases.total = Some(watch.elapsed());
         Ok(Timing { rtt, phases: Some(phases), encrypted: Some(self.url.tls), ..Timing::default() })
     }
 
-    /// One request on this stream; the time to the first byte of the answer (its head).
-    async fn exchange<S>(&self, stream: S) -> Result<Duration, Failure>
+    /// A connection on which nothing has been asked yet.
+    async fn open(&self, deadline: Duration) -> Result<(Connection, Phases), Failure> {
+        let connected = connect(&self.url.address, deadline).await?;
+        let mut phases =
+            Phases { resolve: connected.resolve, tcp: Some(connected.connect), ..Phases::default() };
+        if !self.url.tls {
+            return Ok((Connection::over(connected.stream).await?, phases));
+        }
+        let name = self.sni.clone().unwrap_or_else(|| self.url.address.host.clone());
+        let name = ServerName::try_from(name)
+            .map_err(|error| Failure::new(Reason::Tls, format!("no name for TLS: {error}")))?;
+        let handshake = Stopwatch::start();
+        let stream = TlsConnector::from(Arc::clone(&self.tls))
+            .connect(name, connected.stream)
+            .await
+            .map_err(|error| Failure::new(Reason::Tls, format!("TLS handshake failed: {error}")))?;
+        phases.tls = Some(handshake.elapsed());
+        Ok((Connection::over(stream).await?, phases))
+    }
+}
+
+/// An HTTP connection.
+struct Connection {
+    requests: hyper::client::conn::http1::SendRequest<Empty<Bytes>>,
+    _driver: AbortOnDrop,
+}
+
+impl Connection {
+    async fn over<S>(stream: S) -> Result<Self, Failure>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let broken = |error: hyper::Error| {
-            let reason = if error.is_parse() { Reason::Protocol } else { Reason::Closed };
-            Failure::new(reason, format!("no HTTP answer: {error}"))
-        };
-        let (mut requests, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+        let (requests, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| broken(&error))?;
         let driver = AbortOnDrop(tokio::spawn(async move {
-            // An error of the connection is an error of the request, which is looked at below.
+            // An error of the connection is an error of the request, which is looked at there.
             let _ = connection.await;
         }));
-        let request = hyper::Request::get(&self.url.path_and_query)
-            .header(HOST, &self.url.authority)
+        Ok(Self { requests, _driver: driver })
+    }
+
+    /// One request; the time to the first byte of the answer (its head).
+    async fn ask(&mut self, url: &HttpUrl) -> Result<Duration, Failure> {
+        let request = hyper::Request::get(&url.path_and_query)
+            .header(HOST, &url.authority)
             .header(USER_AGENT, concat!("probe/", env!("CARGO_PKG_VERSION")))
             .body(Empty::<Bytes>::new())
             .map_err(|error| Failure::new(Reason::Local, format!("cannot write the request: {error}")))?;
         let watch = Stopwatch::start();
-        let answer = requests.send_request(request).await.map_err(broken)?;
+        let answer = self.requests.send_request(request).await.map_err(|error| broken(&error))?;
         let first_byte = watch.elapsed();
         let status = answer.status();
         if !status.is_success() {
@@ -168,9 +181,18 @@ impl HttpProbe {
             .collect()
             .await
             .map_err(|error| Failure::new(Reason::Protocol, format!("the answer's body: {error}")))?;
-        drop(driver);
         Ok(first_byte)
     }
+
+    /// Whether another request may be sent on it.
+    fn stands(&self) -> bool {
+        self.requests.is_ready() && !self.requests.is_closed()
+    }
+}
+
+fn broken(error: &hyper::Error) -> Failure {
+    let reason = if error.is_parse() { Reason::Protocol } else { Reason::Closed };
+    Failure::new(reason, format!("no HTTP answer: {error}"))
 }
 
 impl Probe for HttpProbe {
@@ -178,6 +200,55 @@ impl Probe for HttpProbe {
     /// once.
     async fn sample(&self, order: Order) -> Sample {
         match tokio::time::timeout(order.deadline, self.get(order.deadline)).await {
+            Ok(Ok(timing)) => timing.into(),
+            Ok(Err(failure)) => failure.into(),
+            Err(_) => no_answer(order.deadline).into(),
+        }
+    }
+}
+
+/// Measures coderd's relay: in each slot a GET on a kept connection, and when a connect is asked for, one on a fresh
+/// connection, as coderd itself pings the other replicas. A server may close a kept connection that was idle; then the
+/// next slot opens another one first, which is no part of its round trip.
+#[derive(Clone)]
+pub struct RelayProbe {
+    http: HttpProbe,
+    kept: Arc<Mutex<Option<Connection>>>,
+}
+
+impl RelayProbe {
+    /// A probe of the relay that is reached in this way.
+    pub fn new(http: HttpProbe) -> Self {
+        Self { http, kept: Arc::default() }
+    }
+
+    async fn ask(&self, deadline: Duration) -> Result<Timing, Failure> {
+        // A slot that comes while another one still waits opens a connection of its own: it does not queue up.
+        let kept = self.lock().take().filter(Connection::stands);
+        let (mut connection, phases) = match kept {
+            Some(connection) => (connection, None),
+            None => {
+                let (connection, phases) = self.http.open(deadline).await?;
+                (connection, Some(phases))
+            }
+        };
+        let rtt = connection.ask(&self.http.url).await?;
+        *self.lock() = Some(connection);
+        Ok(Timing { rtt, phases, encrypted: Some(self.http.url.tls), ..Timing::default() })
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Connection>> {
+        // Nothing is left half done under this lock.
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Probe for RelayProbe {
+    async fn sample(&self, order: Order) -> Sample {
+        if order.step != Step::Measure {
+            return self.http.sample(order).await;
+        }
+        match tokio::time::timeout(order.deadline, self.ask(order.deadline)).await {
             Ok(Ok(timing)) => timing.into(),
             Ok(Err(failure)) => failure.into(),
             Err(_) => no_answer(order.deadline).into(),
@@ -195,7 +266,12 @@ impl Drop for AbortOnDrop {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
+    use crate::sample::Outcome;
+    use crate::tls::{Trust, client_config};
 
     #[test]
     fn the_name_of_a_url_keeps_its_query_to_itself() {
@@ -221,5 +297,70 @@ mod tests {
             assert!(error.contains(part), "{text}: {error}");
             assert!(!error.contains("hunter2"));
         }
+    }
+
+    /// A server that answers so many requests on each connection and then closes it; it counts the connections.
+    fn relay(requests_each: usize) -> (RelayProbe, Arc<AtomicUsize>) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let connections = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&connections);
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                counted.fetch_add(1, Ordering::SeqCst);
+                let mut stream = stream.unwrap();
+                std::thread::spawn(move || {
+                    for _ in 0..requests_each {
+                        let mut request = Vec::new();
+                        while !request.ends_with(b"\r\n\r\n") {
+                            let mut byte = [0];
+                            if stream.read(&mut byte).unwrap_or(0) == 0 {
+                                return;
+                            }
+                            request.push(byte[0]);
+                        }
+                        assert!(request.starts_with(b"GET /derp/latency-check HTTP/1.1\r\n"));
+                        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
+                    }
+                });
+            }
+        });
+        let url = format!("http://127.0.0.1:{port}/derp/latency-check").parse().unwrap();
+        let tls = client_config(Trust::Nothing, None, None).unwrap();
+        (RelayProbe::new(HttpProbe::new(url, None, Arc::new(tls))), connections)
+    }
+
+    async fn ask(probe: &RelayProbe, step: Step) -> Timing {
+        match probe.sample(Order { step, deadline: Duration::from_secs(5) }).await.outcome {
+            Outcome::Ok(timing) => timing,
+            outcome => panic!("{outcome:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn the_relay_is_asked_on_one_kept_connection_and_beside_it_on_a_fresh_one() {
+        let (probe, connections) = relay(usize::MAX);
+        assert!(ask(&probe, Step::Measure).await.phases.is_some(), "it has opened a connection");
+        for _ in 0..3 {
+            assert_eq!(ask(&probe, Step::Measure).await.phases, None);
+        }
+        assert_eq!(connections.load(Ordering::SeqCst), 1);
+        let phases = ask(&probe, Step::Connect).await.phases.unwrap();
+        assert!(phases.tcp.is_some() && phases.total > phases.tcp, "{phases:?}");
+        assert_eq!(connections.load(Ordering::SeqCst), 2);
+        assert_eq!(ask(&probe, Step::Measure).await.phases, None, "the kept one is still there");
+    }
+
+    #[tokio::test]
+    async fn a_kept_connection_that_the_server_closed_while_it_was_idle_is_no_loss() {
+        let (probe, connections) = relay(1);
+        for _ in 0..3 {
+            ask(&probe, Step::Measure).await;
+            // Until the end of the connection has been seen.
+            while probe.lock().as_ref().is_some_and(|kept| !kept.requests.is_closed()) {
+                tokio::task::yield_now().await;
+            }
+        }
+        assert_eq!(connections.load(Ordering::SeqCst), 3);
     }
 }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use rustls::ClientConfig;
 
-use crate::http::HttpProbe;
+use crate::http::{HttpProbe, HttpUrl, RelayProbe};
+use crate::nats::NatsProbe;
 use crate::postgres::PostgresProbe;
 use crate::quic::{PeerProbe, Sender};
 use crate::sample::Sample;
@@ -45,6 +46,10 @@ pub enum Kit {
     Tcp(TcpProbe),
     /// A GET.
     Http(HttpProbe),
+    /// A GET on a kept connection.
+    Relay(RelayProbe),
+    /// A connect and a greeting.
+    Nats(NatsProbe),
 }
 
 impl Kit {
@@ -56,14 +61,9 @@ impl Kit {
             }
             Target::Postgres(conninfo) => Self::Postgres(PostgresProbe::new(*conninfo)?),
             Target::Tcp(address) => Self::Tcp(TcpProbe::new(address)),
-            Target::Http(url) => {
-                let tls: ClientConfig = if url.is_tls() {
-                    client_config(Trust::ChainAndName, means.http_ca.as_deref(), None)?
-                } else {
-                    client_config(Trust::Nothing, None, None)?
-                };
-                Self::Http(HttpProbe::new(url, means.http_sni.clone(), Arc::new(tls)))
-            }
+            Target::Http(url) => Self::Http(http(url, means)?),
+            Target::Relay(url) => Self::Relay(RelayProbe::new(http(url, means)?)),
+            Target::Nats(address) => Self::Nats(NatsProbe::new(address)),
         })
     }
 }
@@ -73,9 +73,18 @@ impl Kit {
     pub async fn write(&self, text: &[u8]) -> bool {
         match self {
             Self::Peer(probe) => probe.write(text).await,
-            Self::Postgres(_) | Self::Tcp(_) | Self::Http(_) => false,
+            Self::Postgres(_) | Self::Tcp(_) | Self::Http(_) | Self::Relay(_) | Self::Nats(_) => false,
         }
     }
+}
+
+fn http(url: HttpUrl, means: &Means) -> Result<HttpProbe, KitError> {
+    let tls: ClientConfig = if url.is_tls() {
+        client_config(Trust::ChainAndName, means.http_ca.as_deref(), None)?
+    } else {
+        client_config(Trust::Nothing, None, None)?
+    };
+    Ok(HttpProbe::new(url, means.http_sni.clone(), Arc::new(tls)))
 }
 
 impl Probe for Kit {
@@ -85,6 +94,8 @@ impl Probe for Kit {
             Self::Postgres(probe) => probe.sample(order).await,
             Self::Tcp(probe) => probe.sample(order).await,
             Self::Http(probe) => probe.sample(order).await,
+            Self::Relay(probe) => probe.sample(order).await,
+            Self::Nats(probe) => probe.sample(order).await,
         }
     }
 }

@@ -10,7 +10,8 @@
 //! | [`quic`] | echo datagrams between agents: sender, reflector, packet |
 //! | [`postgres`] | libpq connection strings, connect phases, the timed query |
 //! | [`tcp_info`] | the kernel's view of a connection |
-//! | [`tcp`], [`http`] | connect time; phases of a GET |
+//! | [`tcp`], [`http`] | connect time; phases of a GET, and one on a kept connection |
+//! | [`nats`] | whether the port of the replicas' NATS is open |
 //! | [`secret`], [`tls`] | who belongs to the mesh; which certificates are believed |
 //! | [`own`] | what we ourselves did to a sample: run-queue wait, a ticker |
 //! | [`stopwatch`] | the only reader of the monotonic clock |
@@ -20,6 +21,7 @@ use std::time::Duration;
 
 pub mod http;
 pub mod kit;
+pub mod nats;
 pub mod own;
 pub mod postgres;
 pub mod quic;
@@ -55,7 +57,8 @@ pub enum Step {
     /// in the background: waiting for it would hide the outage behind a late good answer.
     Measure,
     /// Connect to where the kept connection goes, send nothing and close: one round trip of the kernels, which a busy
-    /// server cannot slow down. PostgreSQL and TCP only; other kinds measure.
+    /// server cannot slow down. PostgreSQL and TCP only; the relay is asked on a fresh connection instead, and other kinds
+    /// measure.
     Connect,
 }
 

@@ -1,4 +1,5 @@
-//! What can be measured: a peer's reflector, a PostgreSQL server, a TCP port, an HTTP address. Pure.
+//! What can be measured: a peer's reflector, a PostgreSQL server, a TCP port, an HTTP address, coderd's relay and its NATS
+//! port. Pure.
 
 use std::fmt;
 use std::str::FromStr;
@@ -19,16 +20,23 @@ pub enum Target {
     Tcp(HostPort),
     /// An HTTP address, by a GET.
     Http(HttpUrl),
+    /// coderd's relay, by a GET on a kept connection and now and then by one on a fresh connection, as coderd's own pings
+    /// are.
+    Relay(HttpUrl),
+    /// The port where coderd's embedded NATS takes in the other replicas, by its greeting.
+    Nats(HostPort),
 }
 
 impl Target {
-    /// Which of the four it is.
+    /// Which of them it is.
     pub fn kind(&self) -> Kind {
         match self {
             Self::Peer(_) => Kind::Peer,
             Self::Postgres(_) => Kind::Postgres,
             Self::Tcp(_) => Kind::Tcp,
             Self::Http(_) => Kind::Http,
+            Self::Relay(_) => Kind::Relay,
+            Self::Nats(_) => Kind::Nats,
         }
     }
 }
@@ -37,9 +45,9 @@ impl fmt::Display for Target {
     /// The name for reports: address and database, never a user, a password or a URL's query.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Peer(address) | Self::Tcp(address) => address.fmt(f),
+            Self::Peer(address) | Self::Tcp(address) | Self::Nats(address) => address.fmt(f),
             Self::Postgres(conninfo) => conninfo.fmt(f),
-            Self::Http(url) => url.fmt(f),
+            Self::Http(url) | Self::Relay(url) => url.fmt(f),
         }
     }
 }
@@ -56,9 +64,16 @@ pub enum Kind {
     Tcp,
     /// A GET on a fresh connection.
     Http,
+    /// A GET of coderd's relay on a kept connection.
+    Relay,
+    /// A connect to the NATS port of a replica, and its greeting.
+    Nats,
 }
 
 impl Kind {
+    /// All kinds, in the order in which reports show them.
+    pub const ALL: [Self; 6] = [Self::Peer, Self::Postgres, Self::Tcp, Self::Http, Self::Relay, Self::Nats];
+
     /// The stable word of this kind.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -66,6 +81,8 @@ impl Kind {
             Self::Postgres => "postgres",
             Self::Tcp => "tcp",
             Self::Http => "http",
+            Self::Relay => "relay",
+            Self::Nats => "nats",
         }
     }
 }

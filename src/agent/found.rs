@@ -8,20 +8,21 @@ use probes::Target;
 use probes::target::{HostPort, Kind};
 
 use super::Agent;
+use super::paths::Paths;
 use crate::discovery::{self, News};
 use crate::mesh::database::Facts;
 use crate::mesh::neighbours::{self, Stance, Stances};
 use crate::mesh::peer::{Link, Role};
 use crate::mesh::region;
-use crate::mesh::roster::{Claim, Member, Roster, Sighting, Source, Status};
+use crate::mesh::roster::{Claim, Member, Roster, Sighting, Source, Status, beside};
 use crate::mesh::standing::SourceStanding;
 
 /// Who is seen no more without having said goodbye is measured for so much longer: that it does not answer is news.
-const LINGER: Duration = Duration::from_secs(600);
+pub(super) const LINGER: Duration = Duration::from_secs(600);
 /// Who is about to stop is measured for so much longer: its silence will be no news.
-const LEAVES_WITHIN: Duration = Duration::from_secs(90);
+pub(super) const LEAVES_WITHIN: Duration = Duration::from_secs(90);
 /// More links than any agent can look after.
-const LINKS_AT_MOST: usize = 512;
+pub(super) const LINKS_AT_MOST: usize = 512;
 
 /// The roster and the links that follow from it.
 #[derive(Debug, Default)]
@@ -30,6 +31,8 @@ pub(super) struct Found {
     /// Joined anew whenever a source tells something new.
     members: Vec<Member>,
     links: BTreeMap<String, One>,
+    /// What coderd's own traffic takes.
+    paths: Paths,
     /// What Coder's database said of itself last.
     pub(super) database: Option<Facts>,
     /// Where the cloud says that we stand.
@@ -37,12 +40,12 @@ pub(super) struct Found {
 }
 
 #[derive(Debug, Clone)]
-struct One {
-    link: Link,
-    target: Target,
-    seen: Duration,
+pub(super) struct One {
+    pub(super) link: Link,
+    pub(super) target: Target,
+    pub(super) seen: Duration,
     /// Since when its source says that it stops.
-    leaving: Option<Duration>,
+    pub(super) leaving: Option<Duration>,
 }
 
 impl Found {
@@ -79,7 +82,7 @@ impl Found {
     /// All that is to be measured: what was given, and what was found and not given already.
     pub(super) fn beside(&self, given: &[(Link, Target)]) -> Vec<(Link, Target)> {
         let mut all = given.to_vec();
-        for one in self.links.values() {
+        for one in self.links.values().chain(self.paths.all()) {
             let is_given = given.iter().any(|(link, target)| {
                 *target == one.target || (link.target == one.link.target && link.kind == one.link.kind)
             });
@@ -125,9 +128,22 @@ impl Found {
         });
     }
 
+    /// The other replicas' own addresses, where we stand beside one.
+    fn update_paths(&mut self, role: Option<Role>, own: &Sighting, now: Duration) {
+        if role != Some(Role::Coderd) {
+            self.paths.clear();
+            return;
+        }
+        let ours: BTreeSet<&str> =
+            beside(own, &self.members).into_iter().map(|server| server.facts.key.as_str()).collect();
+        let others = self.members.iter().filter(|member| !ours.contains(member.facts.key.as_str()));
+        self.paths.update(others, now);
+    }
+
     /// Those that said goodbye, or whose source says that they stop.
     fn leaving(&self) -> BTreeSet<&str> {
-        self.links.values().filter(|one| one.leaving.is_some()).map(|one| one.link.target.as_str()).collect()
+        let all = self.links.values().chain(self.paths.all());
+        all.filter(|one| one.leaving.is_some()).map(|one| one.link.target.as_str()).collect()
     }
 }
 
@@ -253,17 +269,19 @@ impl Agent {
             Some(ip) if !ip.is_unspecified() => BTreeSet::from([ip]),
             _ => discovery::own_addresses(),
         };
+        let identity = self.identity().sighting();
         let own = Ourselves {
             name: &self.settings.own.name,
             port: listening.map(|address| address.port()),
             addresses: &addresses,
-            stance: Stances::of(self.found.members()).stance(&self.identity().sighting()),
+            stance: Stances::of(self.found.members()).stance(&identity),
         };
         let role = match own.stance {
             Stance::Active(role) => role,
             Stance::Idle => None,
         };
         self.found.update(&own, now);
+        self.found.update_paths(role, &identity, now);
         if role != self.links.own().role {
             tracing::info!(
                 role = role.map_or("-", Role::as_str),
@@ -289,9 +307,7 @@ impl Agent {
         let ids: Vec<_> = self
             .links
             .all()
-            .filter(|(_, watch)| {
-                watch.link.kind == Kind::Peer && leaving.contains(watch.link.target.as_str())
-            })
+            .filter(|(_, watch)| leaving.contains(watch.link.target.as_str()))
             .map(|(id, _)| id)
             .collect();
         for id in ids {

@@ -135,14 +135,18 @@ fn job(settings: &Settings, targets: &[(Link, Target)], change: &RosterChange) -
     let (link, target) = targets.get(*place)?;
     let stretch = stretch_of(settings, targets);
     let name = format!("{} {}", settings.own.name, link.target);
-    let Intervals { postgres_connect, .. } = settings.rules.intervals;
-    let connects = (matches!(target, Target::Postgres(_)) && !postgres_connect.is_zero())
-        .then(|| Schedule::endless(postgres_connect, &name));
+    let Intervals { postgres_connect, relay_fresh, .. } = settings.rules.intervals;
+    let connects = match target {
+        Target::Postgres(_) => postgres_connect,
+        Target::Relay(_) => relay_fresh,
+        _ => Duration::ZERO,
+    };
+    let schedule = Schedule::endless(settings.rules.intervals.of(link).mul_f64(stretch), &name);
     Some(Job {
         id: *id,
         target: target.clone(),
-        schedule: Schedule::endless(settings.rules.intervals.of(link).mul_f64(stretch), &name),
-        connects,
+        schedule: Schedule { steady: matches!(target, Target::Nats(_)), ..schedule },
+        connects: (!connects.is_zero()).then(|| Schedule::endless(connects, &name)),
         persistent: true,
     })
 }

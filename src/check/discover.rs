@@ -9,20 +9,26 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use crate::agent::found::Ourselves;
+use crate::agent::paths;
 use crate::discovery::coder::relay_address;
 use crate::discovery::{News, Settings, Sources};
 use crate::mesh::database::Facts;
 use crate::mesh::neighbours::{Stance, Stances};
 use crate::mesh::peer::{Link, Role};
-use crate::mesh::report::Warning;
+use crate::mesh::report::{Look, Warning};
 use crate::mesh::roster::{Member, Roster, Source, Status, beside};
 use crate::mesh::rules::gather::topology;
+use crate::mesh::rules::input::Row;
 use crate::mesh::rules::{self, Book, TopologyFinding, Vantage};
+use crate::mesh::state::State;
 
 /// A source that has told nothing by then will not be waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Agents answer the question who is there one after another; after such a silence all have.
 const ALL_ANSWERED: Duration = Duration::from_secs(3);
+
+/// What a check is called where agents have names.
+const VANTAGE: &str = "check";
 
 /// What one look found.
 #[derive(Debug, Default)]
@@ -36,12 +42,13 @@ pub(super) struct Found {
 }
 
 impl Found {
-    /// What is wrong with who stands where. One look knows no time, so a roll-out may show in it.
-    pub(super) fn topology(&self) -> Vec<TopologyFinding> {
+    /// What is wrong with who stands where, and with the paths that were measured. One look knows no time, so a roll-out may
+    /// show in it.
+    pub(super) fn topology(&self, looks: &[Look]) -> Vec<TopologyFinding> {
         if self.members.is_empty() {
             return Vec::new();
         }
-        let own = Vantage { agent: "check".to_owned(), ..Vantage::default() };
+        let own = Vantage { agent: VANTAGE.to_owned(), ..Vantage::default() };
         let database = self.database.as_ref().map(|facts| (facts, Vec::new()));
         let blind = self.notes.iter().map(|note| note.text.clone()).collect();
         // What an agent only announced, as anybody may who may log in to the database, is no proof of where it stands.
@@ -52,9 +59,30 @@ impl Found {
         for agent in members.iter_mut().filter(only_announced) {
             (agent.facts.claims, agent.facts.node) = (Vec::new(), None);
         }
-        let topology = topology(own, &members, Vec::new(), database, blind);
+        let rows = looks.iter().map(row).collect();
+        let topology = topology(own, &members, rows, database, blind);
         let Book { atlas, severities, limits } = Book::default();
         rules::findings(&topology, &atlas, &limits, &severities)
+    }
+}
+
+/// What was measured, as a rule sees it. One reply is enough to say that the target may be reached.
+fn row(look: &Look) -> Row {
+    let (view, is_postgres) = (look.series.window.all(), look.link.kind == Kind::Postgres);
+    let min = if is_postgres { view.network().min() } else { view.rtt().min() };
+    let state = match (view.rtt().is_empty(), view.main_failure()) {
+        (false, _) => State::Ok,
+        (true, Some(_)) => State::Unreachable,
+        (true, None) => State::Unknown,
+    };
+    Row {
+        source: VANTAGE.to_owned(),
+        target: look.link.target.clone(),
+        kind: look.link.kind,
+        state,
+        min,
+        samples: view.judged(),
+        span: look.progress.elapsed,
     }
 }
 
@@ -121,7 +149,8 @@ pub(super) async fn look(settings: &Settings, has_identity: bool) -> Found {
     found
 }
 
-/// Agents by an echo, and replicas without an agent beside them by a connect to their relay.
+/// Agents by an echo, replicas without an agent beside them by a connect to their relay, and the paths that Coder's own
+/// traffic takes.
 fn targets(members: &[Member], has_identity: bool) -> (Vec<(Link, Target)>, Vec<String>) {
     // A check answers nowhere, so nobody is itself.
     let addresses = BTreeSet::new();
@@ -149,5 +178,7 @@ fn targets(members: &[Member], has_identity: bool) -> (Vec<(Link, Target)>, Vec<
             None => unreached.push(replica.name.clone()),
         }
     }
+    let servers = members.iter().filter(alive).filter(|member| !member.is_agent());
+    targets.extend(servers.flat_map(paths::to));
     (targets, unreached)
 }

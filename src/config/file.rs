@@ -17,7 +17,7 @@ use crate::mesh::rules::{Book, Code};
 use crate::mesh::state::Graces;
 
 /// Every key there is.
-pub(super) const KEYS: [&str; 43] = [
+pub(super) const KEYS: [&str; 46] = [
     "name",
     "role",
     "node",
@@ -57,6 +57,9 @@ pub(super) const KEYS: [&str; 43] = [
     "intervals.postgres_connect",
     "intervals.tcp",
     "intervals.http",
+    "intervals.relay",
+    "intervals.relay_fresh",
+    "intervals.nats",
     "graces.start",
     "graces.rollout",
     "insecure_no_auth",
@@ -271,17 +274,21 @@ impl Layers<'_> {
         ] {
             set::<Limit>(limit, self.parse(key, parse_limit)?);
         }
-        let Intervals { peer, postgres, postgres_connect, tcp, http } = &mut intervals;
+        let Intervals { peer, postgres, postgres_connect, tcp, http, relay, relay_fresh, nats } =
+            &mut intervals;
         for (interval, key) in [
             (peer, "intervals.peer"),
             (postgres, "intervals.postgres"),
             (tcp, "intervals.tcp"),
             (http, "intervals.http"),
+            (relay, "intervals.relay"),
         ] {
             set(interval, self.parse(key, at_least_50_ms)?);
         }
         let never = |text: &str| if text == "never" { Ok(Duration::ZERO) } else { at_least_50_ms(text) };
         set(postgres_connect, self.parse("intervals.postgres_connect", never)?);
+        set(relay_fresh, self.parse("intervals.relay_fresh", never)?);
+        set(nats, self.parse("intervals.nats", at_least_a_minute)?);
         let Graces { start, rollout } = &mut graces;
         set(start, self.parse("graces.start", cli::duration)?);
         set(rollout, self.parse("graces.rollout", cli::duration)?);
@@ -314,6 +321,15 @@ fn at_least_50_ms(text: &str) -> Result<Duration, String> {
     match cli::duration(text)? {
         interval if interval < Duration::from_millis(50) => {
             Err("no target is asked more than 20 times a second: 50ms or longer".to_owned())
+        }
+        interval => Ok(interval),
+    }
+}
+
+fn at_least_a_minute(text: &str) -> Result<Duration, String> {
+    match cli::duration(text)? {
+        interval if interval < Duration::from_secs(60) => {
+            Err("a NATS port is connected to at most once a minute: 60s or longer".to_owned())
         }
         interval => Ok(interval),
     }

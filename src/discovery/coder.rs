@@ -31,6 +31,7 @@ mod rows;
 use columns::{Queries, Query};
 use pace::Pace;
 use replicas::Ledger;
+pub(crate) use replicas::relay_url;
 use rows::{agent_beside, provisioner, proxy, replica, what_may_be_asked};
 
 /// coderd notifies on this channel whenever a replica changes.

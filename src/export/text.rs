@@ -59,7 +59,7 @@ pub fn render(report: &Report, colour: Colour) -> String {
 }
 
 fn write_report(out: &mut String, report: &Report, colour: Colour) -> fmt::Result {
-    for kind in [Kind::Peer, Kind::Postgres, Kind::Tcp, Kind::Http] {
+    for kind in Kind::ALL {
         let group: Vec<_> = report.targets.iter().filter(|target| target.kind == kind).collect();
         if group.is_empty() {
             continue;
@@ -102,6 +102,8 @@ fn title(kind: Kind) -> &'static str {
         Kind::Postgres => "PostgreSQL (query on a kept connection)",
         Kind::Tcp => "TCP (connect)",
         Kind::Http => "HTTP (request to first byte, fresh connection)",
+        Kind::Relay => "coderd's relay (request to first byte, kept connection)",
+        Kind::Nats => "coderd's NATS (connect, greeting)",
     }
 }
 

@@ -33,6 +33,12 @@ pub struct Intervals {
     pub tcp: Duration,
     /// GETs.
     pub http: Duration,
+    /// GETs of a relay on a kept connection.
+    pub relay: Duration,
+    /// GETs of a relay on a fresh connection; zero is never.
+    pub relay_fresh: Duration,
+    /// Connects to a NATS port.
+    pub nats: Duration,
 }
 
 impl Default for Intervals {
@@ -43,6 +49,9 @@ impl Default for Intervals {
             postgres_connect: Duration::from_secs(30),
             tcp: Duration::from_secs(30),
             http: Duration::from_secs(10),
+            relay: Duration::from_secs(10),
+            relay_fresh: Duration::from_secs(60),
+            nats: Duration::from_secs(60),
         }
     }
 }
@@ -55,6 +64,8 @@ impl Intervals {
             Kind::Postgres => self.postgres,
             Kind::Tcp => self.tcp,
             Kind::Http => self.http,
+            Kind::Relay => self.relay,
+            Kind::Nats => self.nats,
         })
     }
 }

@@ -106,8 +106,13 @@ pub struct TargetReport {
     pub execution: Option<Figures>,
     /// HTTP: whole requests on a fresh connection each.
     pub total: Option<Figures>,
-    /// PostgreSQL: the median of bare connects beside the queries, where there were any.
+    /// PostgreSQL: the median of bare connects beside the queries, where there were any. Relay: of the connects of its
+    /// fresh connections.
     pub bare_connect: Option<Duration>,
+    /// Relay: the last ten GETs on a fresh connection, from the first phase to the end.
+    pub fresh: Option<Figures>,
+    /// Relay: how many of the last ten failed.
+    pub fresh_failed: Option<u32>,
     /// PostgreSQL: something before the server seems to end TCP, so no figure of TCP tells how far the server is.
     pub tcp_terminator_suspected: bool,
     /// PostgreSQL: whether Coder's own health page would warn.
@@ -227,6 +232,8 @@ fn target(look: &Look, rule: &Rule) -> TargetReport {
         execution: Figures::unless_empty(&view.server()),
         total: Figures::unless_empty(&view.total()),
         bare_connect: series.connect(progress.elapsed),
+        fresh: Figures::unless_empty(&series.fresh().0),
+        fresh_failed: (link.kind == Kind::Relay).then(|| series.fresh().1),
         tcp_terminator_suspected: series.tcp_terminator_suspected(),
         coder_would_warn: rtt.quantile(0.5).filter(|_| is_postgres).map(|p50| p50 >= CODER_WARNS_AT),
         rtt: Figures::of(&rtt),

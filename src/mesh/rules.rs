@@ -17,6 +17,7 @@ pub mod held;
 pub mod input;
 mod links;
 mod members;
+mod paths;
 mod places;
 mod seen;
 
@@ -84,7 +85,7 @@ impl Draft {
 
 type Rule = fn(&Seen<'_>) -> Vec<Draft>;
 
-const RULES: [Rule; 25] = [
+const RULES: [Rule; 30] = [
     members::blind,
     members::few_coderd,
     members::many_coderd,
@@ -110,6 +111,11 @@ const RULES: [Rule; 25] = [
     members::shared_relay,
     members::no_disruption_budget,
     members::health_threshold,
+    members::builtin_provisioners,
+    paths::relay,
+    paths::nats,
+    paths::unhealthy,
+    paths::differ,
 ];
 
 /// All findings, the worst first. Their order depends on nothing but what was found.
@@ -494,6 +500,23 @@ mod tests {
         assert_eq!(only(&topology, Code::ProxyOtherRegion).severity, Severity::Info);
         topology.rows[10].state = State::Unreachable;
         assert_eq!(only(&topology, Code::ProvisionerUnreachable).evidence, "builder answers none of agent-a");
+    }
+
+    #[test]
+    fn provisioners_within_coderd_are_told_of_in_a_large_deployment() {
+        let mut topology = sound();
+        topology.servers.push(server(Role::Provisioner, "builder-0", ""));
+        topology.servers.push(server(Role::Provisioner, "a-x", ""));
+        assert_eq!(codes(&topology), []);
+        topology.servers.push(server(Role::Provisioner, "a-0", ""));
+        topology.servers.push(server(Role::Provisioner, "a-12", ""));
+        let builtin = only(&topology, Code::BuiltinProvisioners);
+        assert_eq!(
+            (builtin.severity, builtin.evidence.as_str()),
+            (Severity::Info, "a-0, a-12 run within coderd")
+        );
+        topology.servers.remove(2);
+        assert_eq!(codes(&topology), [Code::FewCoderd], "in a small one they do no harm");
     }
 
     #[test]

@@ -20,6 +20,8 @@ pub struct Schedule {
     pub slots: Option<u64>,
     /// What makes this target's jitter its own.
     pub seed: u64,
+    /// Each send at the beginning of its slot: for what must not be done more often than once an interval.
+    pub steady: bool,
 }
 
 impl Schedule {
@@ -33,7 +35,7 @@ impl Schedule {
     /// Slots without an end.
     pub fn endless(interval: Duration, link: &str) -> Self {
         let shortest = Duration::from_secs(1) / PER_PAIR_AT_MOST;
-        Self { interval: interval.max(shortest), slots: None, seed: fnv1a(link.as_bytes()) }
+        Self { interval: interval.max(shortest), slots: None, seed: fnv1a(link.as_bytes()), steady: false }
     }
 
     /// The instant of a slot's send, counted from the start of the schedule: within
@@ -45,7 +47,7 @@ impl Schedule {
         // Slots count for longer than 32 bits last: a century at ten a second.
         let whole = self.interval.as_nanos().saturating_mul(u128::from(slot));
         let start = Duration::from_nanos(u64::try_from(whole).unwrap_or(u64::MAX));
-        start + self.interval.mul_f64(fraction * 0.999_999)
+        if self.steady { start } else { start + self.interval.mul_f64(fraction * 0.999_999) }
     }
 
     /// The time that all slots take together; nothing for a schedule without an end.
@@ -103,6 +105,12 @@ mod tests {
             .map(|(i, x)| (x - i as f64 / 2000.0).abs().max((x - (i + 1) as f64 / 2000.0).abs()))
             .fold(0.0, f64::max);
         assert!(distance < 1.63 / 2000_f64.sqrt(), "{distance}");
+    }
+
+    #[test]
+    fn two_sends_of_a_steady_schedule_are_never_closer_than_an_interval() {
+        let schedule = Schedule { steady: true, ..Schedule::endless(SLOT, "coderd-1:6222") };
+        assert!((0..50).all(|slot| schedule.at(slot + 1) - schedule.at(slot) == SLOT));
     }
 
     #[test]

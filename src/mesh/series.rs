@@ -3,8 +3,9 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use probes::sample::{Outcome, Sample};
+use probes::sample::{Outcome, Sample, Timing};
 
+use super::distribution::Distribution;
 use super::floor::{Floor, RouteChange};
 use super::window::{WAIT_AT_MOST, Window};
 
@@ -16,6 +17,8 @@ const CONNECTS_COUNT_FOR: Duration = Duration::from_secs(90);
 const COMPARISONS: u32 = 5;
 const COMPARE_EVERY: Duration = Duration::from_secs(20);
 const COMPARE_EVERY_IN_A_LOOK: Duration = Duration::from_secs(2);
+/// How many GETs on a fresh connection are kept: ten minutes of them.
+const FRESH_KEPT: usize = 10;
 /// A kernel sends a lost SYN again after so long: such a connect tells of a loss, not of a distance.
 const SYN_SENT_AGAIN: Duration = Duration::from_secs(1);
 
@@ -27,6 +30,8 @@ pub struct Series {
     /// Fastest round trips.
     pub floor: Floor,
     connects: VecDeque<(Duration, Duration)>,
+    /// The relay on a fresh connection, newest last: how long the whole of it took, or that it failed.
+    fresh: VecDeque<Option<Duration>>,
     /// One bit a comparison, newest lowest: the connect was far faster than the query's way through the network.
     compared: u16,
     comparisons: u32,
@@ -40,6 +45,7 @@ impl Series {
             window,
             floor: Floor::default(),
             connects: VecDeque::with_capacity(CONNECTS_KEPT),
+            fresh: VecDeque::new(),
             compared: 0,
             comparisons: 0,
             compared_at: None,
@@ -79,6 +85,31 @@ impl Series {
         }
     }
 
+    /// Takes in a GET of the relay on a fresh connection.
+    pub fn asked_afresh(&mut self, sample: &Sample, at: Duration) {
+        let phases = match &sample.outcome {
+            Outcome::Ok(timing) => timing.phases,
+            Outcome::SkippedSelf => return,
+            _ => None,
+        };
+        if self.fresh.len() == FRESH_KEPT {
+            self.fresh.pop_front();
+        }
+        self.fresh.push_back(phases.and_then(|phases| phases.total));
+        if let Some(tcp) = phases.and_then(|phases| phases.tcp) {
+            let connect =
+                Sample { outcome: Outcome::Ok(Timing { rtt: tcp, ..Timing::default() }), ..sample.clone() };
+            self.connected(&connect, at);
+        }
+    }
+
+    /// How long the last ten GETs on a fresh connection took as a whole, and how many of the ten failed.
+    pub fn fresh(&self) -> (Distribution, u32) {
+        let totals: Vec<_> = self.fresh.iter().flatten().copied().collect();
+        let failed = self.fresh.len() - totals.len();
+        (Distribution::of(totals), u32::try_from(failed).unwrap_or(u32::MAX))
+    }
+
     /// The bare connects of late, newest first.
     pub fn connects(&self, now: Duration) -> impl Iterator<Item = Duration> {
         let late = move |at: Duration| now.saturating_sub(at) <= CONNECTS_COUNT_FOR;
@@ -110,12 +141,13 @@ impl Series {
         size_of::<Self>() - size_of::<Window>()
             + self.window.most_bytes()
             + CONNECTS_KEPT.max(self.connects.capacity()) * size_of::<(Duration, Duration)>()
+            + self.fresh.capacity() * size_of::<Option<Duration>>()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use probes::sample::Timing;
+    use probes::sample::{Failure, Phases, Reason};
 
     use super::*;
 
@@ -158,6 +190,21 @@ mod tests {
         let mut series = Series::new(Window::continuous(ms(10.0)));
         series.connected(&Timing { rtt: ms(1002.0), ..Timing::default() }.into(), Duration::ZERO);
         assert_eq!(series.connect(Duration::ZERO), None);
+    }
+
+    #[test]
+    fn of_fresh_requests_the_whole_time_counts_and_failed_ones_are_told() {
+        let mut series = Series::new(Window::continuous(ms(10.0)));
+        for total in [9.0, 4.0] {
+            let phases = Phases { tcp: Some(ms(1.5)), total: Some(ms(total)), ..Phases::default() };
+            let timing = Timing { rtt: ms(2.0), phases: Some(phases), ..Timing::default() };
+            series.asked_afresh(&timing.into(), Duration::ZERO);
+        }
+        series.asked_afresh(&Failure::new(Reason::Status, "503").into(), Duration::ZERO);
+        series.asked_afresh(&Sample::skipped_self(), Duration::ZERO);
+        let (totals, failed) = series.fresh();
+        assert_eq!((totals.min(), totals.max(), totals.len(), failed), (Some(ms(4.0)), Some(ms(9.0)), 2, 1));
+        assert_eq!(series.connect(Duration::ZERO), Some(ms(1.5)), "the connect in it is one");
     }
 
     #[test]

@@ -98,8 +98,12 @@ pub struct LinkStanding {
     pub floor: Option<Duration>,
     /// The last change of route, and how long ago.
     pub route_change: Option<(Duration, RouteChange)>,
-    /// PostgreSQL: the median of the last bare connects.
+    /// PostgreSQL: the median of the last bare connects. Relay: of the connects of its fresh connections.
     pub bare_connect: Option<Duration>,
+    /// Relay: the last ten GETs on a fresh connection, from the first phase to the end.
+    pub fresh: Option<Figures>,
+    /// Relay: how many of the last ten failed.
+    pub fresh_failed: Option<u32>,
     /// PostgreSQL: something before the server seems to end TCP.
     pub tcp_terminator_suspected: bool,
     /// PostgreSQL: whether Coder's own health page would warn.
@@ -133,6 +137,7 @@ fn link(watch: &Watch, now: Duration) -> LinkStanding {
     let view = series.window.all();
     let rtt = view.rtt();
     let is_postgres = watch.link.kind == Kind::Postgres;
+    let is_relay = watch.link.kind == Kind::Relay;
     let hour = series.window.hour();
     LinkStanding {
         name: watch.link.target.clone(),
@@ -157,6 +162,8 @@ fn link(watch: &Watch, now: Duration) -> LinkStanding {
         floor: series.floor.baseline(),
         route_change: watch.route().map(|(at, change)| (now.saturating_sub(at), change)),
         bare_connect: series.connect(watch.age(now)),
+        fresh: Figures::unless_empty(&series.fresh().0),
+        fresh_failed: is_relay.then(|| series.fresh().1),
         tcp_terminator_suspected: series.tcp_terminator_suspected(),
         coder_would_warn: rtt.quantile(0.5).filter(|_| is_postgres).map(|p50| p50 >= CODER_WARNS_AT),
         rtt: Figures::of(&rtt),

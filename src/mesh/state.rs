@@ -236,9 +236,14 @@ impl Watch {
         self.unanswered.insert(slot, now);
     }
 
-    /// A bare connect has its outcome.
+    /// A bare connect has its outcome, or a GET of the relay on a fresh connection.
     pub fn connected(&mut self, sample: &Sample, now: Duration) {
-        self.series.connected(sample, now.saturating_sub(self.born));
+        let at = now.saturating_sub(self.born);
+        if self.link.kind == Kind::Relay {
+            self.series.asked_afresh(sample, at);
+        } else {
+            self.series.connected(sample, at);
+        }
     }
 
     /// Its source says that it is about to stop: from its next silence on it has left. It may well answer until then.
@@ -350,7 +355,7 @@ impl Watch {
 
     /// Whether it is sampled too rarely for a latency verdict.
     fn is_slow(&self) -> bool {
-        matches!(self.link.kind, Kind::Tcp | Kind::Http)
+        matches!(self.link.kind, Kind::Tcp | Kind::Http | Kind::Relay | Kind::Nats)
     }
 
     fn stale_after(&self) -> Duration {

@@ -104,8 +104,9 @@ async fn agents_in_pods_of_their_own_are_joined_with_coderd_by_their_nodes() {
             .map(|link| {
                 let interval = link["interval_us"].as_f64().unwrap() / 1e6;
                 format!(
-                    "{} {} {interval}",
+                    "{} {} {} {interval}",
                     link["name"].as_str().unwrap(),
+                    link["kind"].as_str().unwrap(),
                     link["role"].as_str().unwrap_or("-")
                 )
             })
@@ -113,15 +114,21 @@ async fn agents_in_pods_of_their_own_are_joined_with_coderd_by_their_nodes() {
         links.sort();
         (links, report)
     };
-    let wait = |agent: &Agent, wanted: &[&str]| {
+    let wait = |agent: &Agent, wanted: &[String]| {
         let watch = Stopwatch::start();
         while links(agent).0 != wanted {
             assert!(watch.elapsed() < Duration::from_secs(20), "{wanted:?}: {:#?}", links(agent));
             pause();
         }
     };
-    wait(&running[0], &["probe-b coderd 0.5", "probe-c coderd 0.5"]);
-    wait(&running[3], &["probe-a coderd 60", "probe-b coderd 60", "probe-c coderd 60"]);
+    // Beside coderd, the other replicas' relays are asked too, as coderd asks them.
+    let paths = |replica| {
+        [("http", 60), ("relay", 10)].map(|(kind, every)| format!("{replica} {kind} coderd {every}"))
+    };
+    let mut wanted: Vec<_> = ["coder-b", "coder-c"].into_iter().flat_map(paths).collect();
+    wanted.extend(["probe-b peer coderd 0.5".to_owned(), "probe-c peer coderd 0.5".to_owned()]);
+    wait(&running[0], &wanted);
+    wait(&running[3], &["probe-a", "probe-b", "probe-c"].map(|name| format!("{name} peer coderd 60")));
     let watch = Stopwatch::start();
     loop {
         let (_, report) = links(&running[0]);

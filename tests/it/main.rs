@@ -40,9 +40,13 @@ mod metadata_server;
 #[cfg(test)]
 mod name_server;
 #[cfg(test)]
+mod paths;
+#[cfg(test)]
 mod plan;
 #[cfg(test)]
 mod relay;
+#[cfg(test)]
+mod replica;
 #[cfg(test)]
 mod scenarios;
 #[cfg(test)]

@@ -39,9 +39,15 @@ pub(super) async fn measure(
         // Not all at once: each at its own place in the first second, whatever its interval.
         sleep(Schedule { interval: Duration::from_secs(1), ..schedule }.at(0)).await;
     }
-    let opened = open(&kit, if persistent { 1 } else { OPEN_ATTEMPTS }).await;
-    let stands = matches!(opened.outcome, Outcome::Ok(_));
-    tell(Event::Opened { job, sample: opened });
+    // A trial would be one connect more than the schedule allows.
+    let stands = if matches!(*kit, Kit::Nats(_)) {
+        true
+    } else {
+        let opened = open(&kit, if persistent { 1 } else { OPEN_ATTEMPTS }).await;
+        let stands = matches!(opened.outcome, Outcome::Ok(_));
+        tell(Event::Opened { job, sample: opened });
+        stands
+    };
     if stands || persistent {
         let start = now();
         let mut in_flight = JoinSet::new();

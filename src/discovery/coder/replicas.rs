@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
+use probes::http::HttpUrl;
 use probes::target::HostPort;
 
 use crate::mesh::peer::Role;
@@ -164,6 +165,17 @@ pub(super) fn relay(text: &str) -> Option<HostPort> {
         return Some(HostPort { host: host.to_owned(), port });
     }
     HostPort::parse(authority, Some(default_port)).ok()
+}
+
+/// This path below a relay address or a proxy's URL, as an HTTP address.
+pub(crate) fn relay_url(text: &str, path: &str) -> Option<HttpUrl> {
+    let address = relay(text)?;
+    let text = text.trim();
+    let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
+    let base = rest.split(['?', '#']).next()?.split_once('/').map_or("", |(_, base)| base);
+    let base = base.trim_end_matches('/');
+    let slash = if base.is_empty() { "" } else { "/" };
+    format!("{}://{address}/{base}{slash}{path}", scheme.to_lowercase()).parse().ok()
 }
 
 #[cfg(test)]

@@ -68,11 +68,27 @@ pub enum Code {
     NoDisruptionBudget,
     /// Coder's own health page warns later than the budget.
     HealthThreshold,
+    /// coderd's relay does not answer, as somebody in the pod of a replica sees it.
+    RelayUnreachable,
+    /// The same, seen from other pods only.
+    RelayUnconfirmed,
+    /// The port of a replica's NATS does not answer, as somebody in the pod of a replica sees it.
+    NatsUnreachable,
+    /// The same, seen from other pods only.
+    NatsUnconfirmed,
+    /// A relay answers, and the replica's health does not.
+    ReplicaUnhealthy,
+    /// Something nearer than the replica answers TCP in its place.
+    TcpRedirected,
+    /// TCP takes far longer than the echo.
+    PathsDiffer,
+    /// Replicas run provisioners of their own in a large deployment.
+    BuiltinProvisioners,
 }
 
 impl Code {
     /// All of them.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 36] = [
         Self::Blind,
         Self::FewCoderd,
         Self::ManyCoderd,
@@ -101,6 +117,14 @@ impl Code {
         Self::ProvisionerUnreachable,
         Self::NoDisruptionBudget,
         Self::HealthThreshold,
+        Self::RelayUnreachable,
+        Self::RelayUnconfirmed,
+        Self::NatsUnreachable,
+        Self::NatsUnconfirmed,
+        Self::ReplicaUnhealthy,
+        Self::TcpRedirected,
+        Self::PathsDiffer,
+        Self::BuiltinProvisioners,
     ];
 
     fn entry(self) -> (&'static str, Severity, &'static str) {
@@ -218,6 +242,46 @@ impl Code {
             Self::HealthThreshold => {
                 ("health_threshold", Info, "Set CODER_HEALTH_CHECK_THRESHOLD_DATABASE to the budget.")
             }
+            Self::RelayUnreachable => (
+                "relay_unreachable",
+                Fail,
+                "Let coderd's pods reach each other at the port of CODER_DERP_SERVER_RELAY_URL (NetworkPolicy, firewall).",
+            ),
+            Self::RelayUnconfirmed => (
+                "relay_unconfirmed",
+                Warning,
+                "See whether coderd's own pods reach the relay: run an agent in them, or look for the network rule.",
+            ),
+            Self::NatsUnreachable => (
+                "nats_unreachable",
+                Fail,
+                "Let coderd's pods reach each other at the port of NATS, 6222 by default (NetworkPolicy, firewall).",
+            ),
+            Self::NatsUnconfirmed => (
+                "nats_unconfirmed",
+                Warning,
+                "See whether coderd's own pods reach the port: run an agent in them, or look for the network rule.",
+            ),
+            Self::ReplicaUnhealthy => (
+                "replica_unhealthy",
+                Warning,
+                "See the replica's log: it runs and does not call itself well.",
+            ),
+            Self::TcpRedirected => (
+                "tcp_redirected",
+                Warning,
+                "Exempt the ports of coderd's relay and NATS from the service mesh or proxy that takes them over.",
+            ),
+            Self::PathsDiffer => (
+                "paths_differ",
+                Warning,
+                "Look for a proxy or another route on the way of TCP, and for a replica that is busy.",
+            ),
+            Self::BuiltinProvisioners => (
+                "builtin_provisioners",
+                Info,
+                "Set CODER_PROVISIONER_DAEMONS to 0 and run provisioners of their own.",
+            ),
         }
     }
 

@@ -68,6 +68,9 @@ pub struct Server {
     pub clock_ahead_ms: i64,
     /// The agents beside it.
     pub watched_by: BTreeSet<String>,
+    /// Those of them that share its address or its host's name, which is to say its pod: what they cannot reach, it
+    /// cannot.
+    pub shared_with: BTreeSet<String>,
 }
 
 /// One link as an agent sees it.
@@ -157,6 +160,11 @@ pub fn servers(members: &[Member]) -> Vec<Server> {
             };
             if let Some(server) = servers.iter_mut().find(same) {
                 join(server, agent);
+                let shares = agent.facts.addresses.intersection(&member.facts.addresses).next().is_some()
+                    || (agent.facts.host_name.is_some() && agent.facts.host_name == member.facts.host_name);
+                if shares {
+                    server.shared_with.insert(agent.name.clone());
+                }
             }
         }
         let alone = agent.facts.role.is_some() && !found.iter().any(|m| m.facts.role == agent.facts.role);
@@ -190,6 +198,7 @@ fn server(member: &Member, agents: &[&Member]) -> Server {
         relay: facts.relay.clone(),
         clock_ahead_ms: facts.clock_ahead_ms,
         watched_by: BTreeSet::new(),
+        shared_with: BTreeSet::new(),
     };
     agents.iter().for_each(|agent| join(&mut server, agent));
     server

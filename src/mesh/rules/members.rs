@@ -141,6 +141,31 @@ pub(super) fn shared_relay(seen: &Seen<'_>) -> Vec<Draft> {
         .collect()
 }
 
+/// Coder names a daemon within coderd by its host and a number. It builds workspaces where coderd should answer requests,
+/// which does not matter in a small deployment.
+pub(super) fn builtin_provisioners(seen: &Seen<'_>) -> Vec<Draft> {
+    let coderd = seen.coderd();
+    if coderd.len() < FEW {
+        return Vec::new();
+    }
+    let names: Vec<_> = coderd.iter().map(|index| seen.name(*index)).collect();
+    let is_builtin = |name: &str| {
+        let number = |host: &String| name.strip_prefix(host.as_str())?.strip_prefix('-');
+        names
+            .iter()
+            .filter_map(number)
+            .any(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit()))
+    };
+    let builtin: Vec<_> =
+        seen.with_role(&[Role::Provisioner]).into_iter().map(|index| seen.name(index)).collect();
+    let builtin: Vec<_> = builtin.into_iter().filter(|name| is_builtin(name)).collect();
+    if builtin.is_empty() {
+        return Vec::new();
+    }
+    let evidence = format!("{} run within coderd", listed(&builtin));
+    vec![Draft::new(Code::BuiltinProvisioners, builtin, evidence)]
+}
+
 pub(super) fn no_disruption_budget(seen: &Seen<'_>) -> Vec<Draft> {
     let missing = seen.topology.deployment.disruption_budget == Some(false);
     let draft = || Draft::new(Code::NoDisruptionBudget, [], "no disruption budget covers coderd");
