@@ -175,7 +175,13 @@ pub(crate) fn relay_url(text: &str, path: &str) -> Option<HttpUrl> {
     let base = rest.split(['?', '#']).next()?.split_once('/').map_or("", |(_, base)| base);
     let base = base.trim_end_matches('/');
     let slash = if base.is_empty() { "" } else { "/" };
-    format!("{}://{address}/{base}{slash}{path}", scheme.to_lowercase()).parse().ok()
+    let scheme = scheme.to_lowercase();
+    let mut authority = address.to_string();
+    // Virtual hosts are told apart by what a browser would write.
+    if let Some(bare) = authority.strip_suffix(if scheme == "https" { ":443" } else { ":80" }) {
+        authority = bare.to_owned();
+    }
+    format!("{scheme}://{authority}/{base}{slash}{path}").parse().ok()
 }
 
 #[cfg(test)]
