@@ -28,6 +28,7 @@ mod letters;
 pub mod measuring;
 mod own;
 pub(crate) mod paths;
+mod rest;
 mod roster;
 mod topology;
 
@@ -124,6 +125,8 @@ struct Agent {
     events: mpsc::UnboundedSender<measuring::Event>,
     own: own::Own,
     throttled: Option<u64>,
+    /// Whether discovery may be connected to the database.
+    database_wanted: watch::Sender<bool>,
     start: Instant,
 }
 
@@ -151,6 +154,7 @@ pub async fn run(
         judged: topology::Judged::default(),
         own: own::Own::new(),
         throttled: None,
+        database_wanted: watch::Sender::new(!Agent::waits_for_kubernetes(&settings)),
         start: now(),
         settings,
         measuring,
@@ -169,7 +173,7 @@ pub async fn run(
     }
     readiness.send_replace(web::Readiness::Ready);
     let (telling, mut news) = mpsc::channel(64);
-    let mut sources = Sources::start(&agent.reachable(), &telling);
+    let mut sources = Sources::start(&agent.reachable(), &telling, agent.database_wanted.subscribe());
 
     let mut stop = std::pin::pin!(stop);
     let mut file = roster::FileWatch::new(reload.file.take());

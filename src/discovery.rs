@@ -64,12 +64,13 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// Starts them on the runtime of the caller; what they tell goes to `news`.
-    pub fn start(settings: &Settings, news: &mpsc::Sender<News>) -> Self {
+    /// Starts them on the runtime of the caller; what they tell goes to `news`. The database is connected to only while it
+    /// is wanted.
+    pub fn start(settings: &Settings, news: &mpsc::Sender<News>, database: watch::Receiver<bool>) -> Self {
         let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
         if let Some(settings) = &settings.coder {
-            tasks.spawn(coder::watch(settings.clone(), news.clone(), stopped.clone()));
+            tasks.spawn(while_wanted(settings.clone(), news.clone(), database, stopped.clone()));
         }
         if let Some(settings) = &settings.dns {
             tasks.spawn(until(stopped.clone(), dns::watch(settings.clone(), news.clone())));
@@ -109,6 +110,37 @@ async fn until(mut stopped: watch::Receiver<bool>, work: impl Future<Output = ()
     tokio::select! {
         () = work => {}
         _ = stopped.wait_for(|stopped| *stopped) => {}
+    }
+}
+
+/// Follows Coder's database while that is wanted, and leaves it with a goodbye when it is wanted no more.
+async fn while_wanted(
+    settings: coder::Settings,
+    news: mpsc::Sender<News>,
+    mut wanted: watch::Receiver<bool>,
+    mut stopped: watch::Receiver<bool>,
+) {
+    loop {
+        tokio::select! {
+            heard = wanted.wait_for(|wanted| *wanted) => {
+                if heard.is_err() {
+                    return;
+                }
+            }
+            _ = stopped.wait_for(|stopped| *stopped) => return,
+        }
+        let (end, ended) = watch::channel(false);
+        let mut following = std::pin::pin!(coder::watch(settings.clone(), news.clone(), ended));
+        let is_over = tokio::select! {
+            () = &mut following => return,
+            heard = wanted.wait_for(|wanted| !*wanted) => heard.is_err(),
+            _ = stopped.wait_for(|stopped| *stopped) => true,
+        };
+        end.send_replace(true);
+        following.await;
+        if is_over {
+            return;
+        }
     }
 }
 

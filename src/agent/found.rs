@@ -37,6 +37,8 @@ pub(super) struct Found {
     pub(super) database: Option<Facts>,
     /// Where the cloud says that we stand.
     pub(super) claims: Vec<Claim>,
+    /// No server stands beside us.
+    pub(super) is_idle: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -66,6 +68,18 @@ impl Found {
     /// Whether this source has told anything yet.
     pub(super) fn knows(&self, source: Source) -> bool {
         self.roster.sources().any(|(other, ..)| other == source)
+    }
+
+    /// Whether this source has told who is there.
+    pub(super) fn told(&self, source: Source) -> bool {
+        self.roster.sources().any(|(other, at, _)| other == source && at.is_some())
+    }
+
+    /// What this source told says nothing any more.
+    pub(super) fn forget(&mut self, source: Source) {
+        if self.roster.forget(source) {
+            self.members = self.roster.members();
+        }
     }
 
     /// How each source is doing.
@@ -213,6 +227,9 @@ impl Agent {
     pub(super) async fn hear(&mut self, news: News) {
         let now = self.age();
         match news {
+            News::Seen(source, _) | News::Failed(source, _) | News::Blind(source, _)
+                if !self.listens_to(source) => {}
+            News::Database(_) if !self.listens_to(Source::Postgres) => {}
             News::Seen(source, sightings) => {
                 let count = sightings.len();
                 if self.found.hear(source, sightings, now) {
@@ -257,6 +274,12 @@ impl Agent {
         }
     }
 
+    /// All that is to be measured by these settings.
+    pub(super) fn wanted(&self, settings: &super::Settings) -> Vec<(Link, Target)> {
+        let given = settings.targets.iter().filter(|(_, target)| !self.is_left_alone(settings, target));
+        self.found.beside(&given.cloned().collect::<Vec<_>>())
+    }
+
     /// Measures whom the roster asks to, when it has changed and every few seconds.
     pub(super) async fn look_for_links(&mut self) {
         // Without discovery, what was given is all.
@@ -280,7 +303,9 @@ impl Agent {
             Stance::Active(role) => role,
             Stance::Idle => None,
         };
+        let stance = own.stance;
         self.found.update(&own, now);
+        self.rest_or_work(stance);
         self.found.update_paths(role, &identity, now);
         if role != self.links.own().role {
             tracing::info!(
@@ -289,7 +314,7 @@ impl Agent {
             );
             self.links.set_role(role);
         }
-        let targets = self.found.beside(&self.settings.targets);
+        let targets = self.wanted(&self.settings);
         if targets != self.targets {
             match self.measure(self.settings.clone(), targets).await {
                 Ok((added, removed)) => {

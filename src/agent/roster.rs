@@ -39,9 +39,12 @@ impl FileWatch {
 impl Agent {
     /// Begins to measure what the settings name.
     pub(super) async fn begin(&mut self) -> Result<(), MeasuringError> {
-        let links: Vec<Link> = self.settings.targets.iter().map(|(link, _)| link.clone()).collect();
+        // A node that turns out to have no server should not have measured the database before that was known.
+        let waits = Self::waits_for_kubernetes(&self.settings);
+        self.found.is_idle = waits;
+        self.targets = self.wanted(&self.settings);
+        let links: Vec<Link> = self.targets.iter().map(|(link, _)| link.clone()).collect();
         let added = self.links.handle_roster(&links, Duration::ZERO);
-        self.targets.clone_from(&self.settings.targets);
         let jobs = added.iter().filter_map(|change| job(&self.settings, &self.targets, change)).collect();
         self.measuring.begin(jobs, self.events.clone()).await
     }
@@ -72,7 +75,7 @@ impl Agent {
         }
         let rules_differ = settings.rules != self.settings.rules;
         let book_differs = settings.book != self.settings.book;
-        let targets = self.found.beside(&settings.targets);
+        let targets = self.wanted(&settings);
         let (added, removed) = self.measure(settings, targets).await?;
         let mut changed = vec![format!("{added} targets added, {removed} removed")];
         if rules_differ {

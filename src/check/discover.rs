@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use probes::Target;
 use probes::target::Kind;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 use crate::agent::found::Ourselves;
@@ -89,7 +89,8 @@ fn row(look: &Look) -> Row {
 /// Looks once. Peers can be measured only by who has an identity in the mesh.
 pub(super) async fn look(settings: &Settings, has_identity: bool) -> Found {
     let (telling, mut news) = mpsc::channel(64);
-    let sources = Sources::start(settings, &telling);
+    let (_wanted, database) = watch::channel(true);
+    let sources = Sources::start(settings, &telling, database);
     drop(telling);
     let (mut roster, mut found) = (Roster::default(), Found::default());
     let (mut told, mut expected) = (BTreeSet::new(), settings.sources());

@@ -172,6 +172,11 @@ impl Roster {
         news
     }
 
+    /// A source is asked no more, so what it told says nothing. The answer is whether it had told anything.
+    pub fn forget(&mut self, source: Source) -> bool {
+        self.told.remove(&source).is_some_and(|told| !told.sightings.is_empty())
+    }
+
     /// How each source is doing: when it told last, and what keeps it from telling now.
     pub fn sources(&self) -> impl Iterator<Item = (Source, Option<Duration>, Option<&str>)> {
         self.told.iter().map(|(source, told)| (*source, told.at, told.failure.as_deref()))
@@ -313,6 +318,17 @@ mod tests {
             addresses: ip(last),
             ..Sighting::default()
         }
+    }
+
+    #[test]
+    fn a_source_that_is_asked_no_more_has_told_nothing() {
+        let mut roster = Roster::default();
+        roster.hear(Source::Coder, vec![replica("coder-1", 1)], Duration::ZERO);
+        roster.hear(Source::Kubernetes, vec![replica("coder-2", 2)], Duration::ZERO);
+        assert!(roster.forget(Source::Coder));
+        assert!(!roster.forget(Source::Coder));
+        assert_eq!(roster.members().iter().map(|m| m.name.as_str()).collect::<Vec<_>>(), ["coder-2"]);
+        assert_eq!(roster.sources().count(), 1);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use probes::stopwatch::Stopwatch;
 use serde_json::{Value, json};
 
-use crate::house::{Agent, Secret, probe, quiet};
+use crate::house::{Agent, Secret, number, own_postgres, probe, quiet};
 use crate::kube_api::KubeApi;
 
 fn endpoint(pod: &str, address: &str, node: &str) -> Value {
@@ -44,6 +44,19 @@ fn common_port(addresses: &[String]) -> u16 {
         .unwrap()
 }
 
+/// The file by which an agent finds this API.
+fn kubeconfig(directory: &tempfile::TempDir, api: &KubeApi) -> std::path::PathBuf {
+    let path = directory.path().join("config");
+    let config = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "t",
+        "clusters": [{"name": "t", "cluster": {"server": format!("http://{}", api.address)}}],
+        "contexts": [{"name": "t", "context": {"cluster": "t", "user": "t", "namespace": "coder"}}],
+        "users": [{"name": "t", "user": {}}],
+    });
+    std::fs::write(&path, config.to_string()).unwrap();
+    path
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn agents_in_pods_of_their_own_are_joined_with_coderd_by_their_nodes() {
     let _quiet = quiet();
@@ -70,14 +83,7 @@ async fn agents_in_pods_of_their_own_are_joined_with_coderd_by_their_nodes() {
         api.put("nodes", &format!("node-{}", hosts[i]), &node(region, &format!("{region}a")));
     }
     let directory = tempfile::tempdir().unwrap();
-    let kubeconfig = directory.path().join("config");
-    let config = json!({
-        "apiVersion": "v1", "kind": "Config", "current-context": "t",
-        "clusters": [{"name": "t", "cluster": {"server": format!("http://{}", api.address)}}],
-        "contexts": [{"name": "t", "context": {"cluster": "t", "user": "t", "namespace": "coder"}}],
-        "users": [{"name": "t", "user": {}}],
-    });
-    std::fs::write(&kubeconfig, config.to_string()).unwrap();
+    let kubeconfig = kubeconfig(&directory, &api);
     let secret = Secret::new();
     let start = |i: usize| {
         let listen = format!("{}:{port}", own[i]);
@@ -141,6 +147,71 @@ async fn agents_in_pods_of_their_own_are_joined_with_coderd_by_their_nodes() {
         assert!(watch.elapsed() < Duration::from_secs(20), "{report:#}");
         pause();
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_on_a_node_without_any_server_leaves_the_database_alone_until_one_comes() {
+    let _quiet = quiet();
+    let api = KubeApi::start().await;
+    let cluster = own_postgres(&[]);
+    let own = ["127.0.1.11".to_owned(), "127.0.1.12".to_owned()];
+    let port = common_port(&own);
+    let replica = |address: &str, node: &str| endpoint(&format!("coder-{node}"), address, node);
+    let http = json!({"name": "http", "protocol": "TCP", "port": 8080});
+    let agents = [endpoint("probe-a", &own[0], "node-a"), endpoint("probe-b", &own[1], "node-b")];
+    api.put("coder", "coder-x", &slice(&http, &[replica("127.0.2.11", "node-a")]));
+    api.put("probe", "probe-x", &slice(&json!({"name": "echo", "protocol": "UDP", "port": port}), &agents));
+    let directory = tempfile::tempdir().unwrap();
+    let kubeconfig = kubeconfig(&directory, &api);
+    let secret = Secret::new();
+    let start = |i: usize, name: &str| {
+        let listen = format!("{}:{port}", own[i]);
+        let arguments = ["agent", "--discover", "kubernetes", "--discover", "coder", "--listen", &listen];
+        Agent::with(
+            probe(&arguments)
+                .args(["--web", "127.0.0.1:0"])
+                .env("PROBE_MESH_SECRET_FILE", &secret.path)
+                .env("CODER_PG_CONNECTION_URL", cluster.url())
+                .env("KUBECONFIG", &kubeconfig)
+                .env("PROBE_NAME", format!("probe-{name}"))
+                .env("POD_NAME", format!("probe-{name}"))
+                .env("POD_IP", &own[i])
+                .env("NODE_NAME", format!("node-{name}")),
+        )
+    };
+    // The connections of agents, but for the one that asks.
+    let connections = || {
+        let count = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'probe'";
+        number(&cluster, count)
+    };
+    let measures_database = |agent: &Agent| {
+        let report = agent.report();
+        report["links"].as_array().unwrap().iter().any(|link| link["kind"] == "postgres")
+    };
+    let wait = |what: &str, is_so: &dyn Fn() -> bool| {
+        let watch = Stopwatch::start();
+        while !is_so() {
+            assert!(watch.elapsed() < Duration::from_secs(30), "{what}: {} connections", connections());
+            pause();
+        }
+    };
+    let idle = start(1, "b");
+    wait("it finds the others", &|| idle.report()["members"].as_array().unwrap().len() >= 3);
+    wait("it has decided", &|| {
+        idle.said().iter().any(|line| line.contains("left alone")) || !measures_database(&idle)
+    });
+    assert_eq!((connections(), measures_database(&idle)), (0, false), "{:#?}", idle.said());
+    let active = start(0, "a");
+    wait("the active one measures it", &|| measures_database(&active) && connections() == 2);
+    assert_eq!((connections(), measures_database(&idle)), (2, false));
+
+    // A replica comes to its node, and goes again.
+    let two = [replica("127.0.2.11", "node-a"), replica("127.0.2.12", "node-b")];
+    api.put("coder", "coder-x", &slice(&http, &two));
+    wait("both measure it", &|| measures_database(&idle) && connections() == 4);
+    api.put("coder", "coder-x", &slice(&http, &two[..1]));
+    wait("one leaves it", &|| !measures_database(&idle) && connections() == 2);
+    assert!(idle.said().iter().any(|line| line.contains("the database is left alone")));
 }
 
 #[expect(clippy::disallowed_methods, reason = "the story takes real time")]

@@ -274,6 +274,24 @@ pub(crate) fn sql(cluster: &Cluster, statements: &str) {
     });
 }
 
+/// The only number that this query yields; may be asked from within a runtime.
+pub(crate) fn number(cluster: &Cluster, query: &str) -> i64 {
+    std::thread::scope(|scope| {
+        let asked = scope.spawn(|| {
+            tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+                let (client, connection) =
+                    tokio_postgres::connect(&cluster.url(), tokio_postgres::NoTls).await.unwrap();
+                let driver = tokio::spawn(connection);
+                let number = client.query_one(query, &[]).await.unwrap().get(0);
+                drop(client);
+                driver.await.unwrap().unwrap();
+                number
+            })
+        });
+        asked.join().unwrap()
+    })
+}
+
 /// Whether the statements ran without an error.
 pub(crate) fn try_sql(cluster: &Cluster, statements: &str) -> bool {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
