@@ -30,7 +30,7 @@ impl Agent {
         let has_time = Self::waits_for_kubernetes(&self.settings) && now < TELLS_WITHIN;
         let undecided = has_time && !self.found.knows(Source::Kubernetes);
         let is_idle = stance == Stance::Idle;
-        let wanted = !undecided && !(is_idle && kubernetes);
+        let wanted = !(undecided || (is_idle && kubernetes));
         self.found.is_idle = is_idle;
         let changed = self.database_wanted.send_if_modified(|was| std::mem::replace(was, wanted) != wanted);
         if changed && !wanted {
