@@ -48,8 +48,9 @@ impl Agent {
             })
             .collect();
         let database = self.found.database.as_ref().map(|facts| (facts, claims));
-        let topology = topology(own, &members, rows, database, self.judged.blind.clone());
-        let Book { atlas, severities, limits } = &self.settings.book;
+        let mut topology = topology(own, &members, rows, database, self.judged.blind.clone());
+        let Book { atlas, severities, limits, workspaces } = &self.settings.book;
+        topology.set_workspaces(workspaces);
         let found = rules::findings(&topology, atlas, limits, severities);
         let grace = self.settings.rules.graces.start;
         for change in self.judged.findings.update(found, grace, now) {

@@ -61,7 +61,7 @@ impl Found {
         }
         let rows = looks.iter().map(row).collect();
         let topology = topology(own, &members, rows, database, blind);
-        let Book { atlas, severities, limits } = Book::default();
+        let Book { atlas, severities, limits, .. } = Book::default();
         rules::findings(&topology, &atlas, &limits, &severities)
     }
 }

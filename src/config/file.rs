@@ -13,11 +13,12 @@ use super::{ConfigError, Environment, fault};
 use crate::cli::{self, AgentArgs, Output};
 use crate::mesh::budget::{Budgets, Limit};
 use crate::mesh::links::{Intervals, Rules};
+use crate::mesh::region;
 use crate::mesh::rules::{Book, Code};
 use crate::mesh::state::Graces;
 
 /// Every key there is.
-pub(super) const KEYS: [&str; 46] = [
+pub(super) const KEYS: [&str; 47] = [
     "name",
     "role",
     "node",
@@ -45,6 +46,7 @@ pub(super) const KEYS: [&str; 46] = [
     "discovery.kubernetes_coderd",
     "discovery.kubernetes_agents",
     "placement.regions",
+    "placement.workspaces",
     "budgets.quantile",
     "budgets.coderd_coderd",
     "budgets.coderd_postgres",
@@ -248,6 +250,16 @@ impl Layers<'_> {
                 std::fs::read_to_string(&path).map_err(|error| fault(&origin, format!("{path}: {error}")))?;
             book.atlas.extend(&table).map_err(|error| fault(origin, format!("{path}: {error}")))?;
         }
+        for text in self.list("placement.workspaces")? {
+            let (proxy, region) = text
+                .split_once('=')
+                .map(|(proxy, region)| (proxy.trim(), region.trim()))
+                .filter(|(proxy, region)| !proxy.is_empty() && !region.is_empty())
+                .ok_or_else(|| {
+                    fault("placement.workspaces", format!("'{text}': write PROXY=PROVIDER/REGION"))
+                })?;
+            book.workspaces.entry(proxy.to_owned()).or_default().push(region::name(region));
+        }
         Ok(book)
     }
 
@@ -386,6 +398,7 @@ mod tests {
             ("[findings]\nfew = \"off\"", "findings.few"),
             ("[findings]\nfew_coderd = \"bad\"", "use fail, warning, info or off"),
             ("[placement]\nregions = \"/nowhere/regions.csv\"", "/nowhere/regions.csv"),
+            ("[placement]\nworkspaces = [\"sydney.example.com\"]", "write PROXY=PROVIDER/REGION"),
         ] {
             let error = book(text).unwrap_err();
             assert!(error.contains(part), "{text}: {error}");

@@ -4,11 +4,14 @@
 //! news, as replicas come and go in every roll-out. What is leaving is looked at by no rule, and what nobody knows is
 //! neither good nor a finding.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use super::place::decide;
 use super::place::policy::Severity;
 use super::region::Atlas;
+use super::roster::RegionName;
 
 pub mod code;
 mod database;
@@ -34,12 +37,14 @@ pub struct Book {
     pub severities: Severities,
     /// What a round trip says about a place.
     pub limits: decide::Limits,
+    /// Where the workspaces are that a proxy serves, by the proxy's name, which nothing but its owner can tell.
+    pub workspaces: BTreeMap<String, Vec<RegionName>>,
 }
 
 impl Default for Book {
     fn default() -> Self {
         let (severities, limits) = (Severities::default(), decide::Limits::default());
-        Self { atlas: Atlas::built_in(), severities, limits }
+        Self { atlas: Atlas::built_in(), severities, limits, workspaces: BTreeMap::new() }
     }
 }
 
@@ -500,6 +505,18 @@ mod tests {
         assert_eq!(only(&topology, Code::ProxyOtherRegion).severity, Severity::Info);
         topology.rows[10].state = State::Unreachable;
         assert_eq!(only(&topology, Code::ProvisionerUnreachable).evidence, "builder answers none of agent-a");
+    }
+
+    #[test]
+    fn where_a_proxys_workspaces_are_is_told_by_its_owner() {
+        let mut topology = sound();
+        topology.servers.push(server(Role::Proxy, "sydney.example.com", USE1));
+        let told = |proxy: &str| BTreeMap::from([(proxy.to_owned(), vec![name("aws/ap-southeast-2")])]);
+        topology.set_workspaces(&told("b"));
+        assert_eq!(codes(&topology), [], "a replica is no proxy");
+        topology.set_workspaces(&told("sydney.example.com"));
+        let other = only(&topology, Code::ProxyOtherRegion);
+        assert!(other.evidence.contains("its workspaces are in aws/ap-southeast-2"), "{}", other.evidence);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What the rules look at: plain facts, from whichever door they came.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use probes::target::Kind;
@@ -142,6 +142,17 @@ pub struct Deployment {
     pub disruption_budget: Option<bool>,
     /// From when on Coder's health page calls the database slow.
     pub health_threshold: Option<Duration>,
+}
+
+impl Topology {
+    /// These proxies serve workspaces there.
+    pub fn set_workspaces(&mut self, workspaces: &BTreeMap<String, Vec<RegionName>>) {
+        for server in self.servers.iter_mut().filter(|server| server.role == Some(Role::Proxy)) {
+            if let Some(regions) = workspaces.get(&server.name) {
+                server.workspaces.clone_from(regions);
+            }
+        }
+    }
 }
 
 /// The servers among these members, each joined with the agents beside it. An agent that says what it stands beside, and
