@@ -75,6 +75,7 @@ fn rows(name: &str, links: &Links, whole: &Whole, now: Duration) -> Vec<Row> {
             target: row.target,
             kind: row.kind,
             state: row.state,
+            reason: row.reason,
             min: row.min,
             samples: row.samples,
             span: row.span,

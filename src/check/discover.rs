@@ -80,6 +80,7 @@ fn row(look: &Look) -> Row {
         target: look.link.target.clone(),
         kind: look.link.kind,
         state,
+        reason: view.main_failure().map_or_else(String::new, |(_, reason)| reason.as_str().to_owned()),
         min,
         samples: view.judged(),
         span: look.progress.elapsed,

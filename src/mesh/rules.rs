@@ -220,6 +220,7 @@ mod tests {
             target: target.into(),
             kind: Kind::Peer,
             state: if ms < 10.0 { State::Ok } else { State::Breach },
+            reason: String::new(),
             min: Some(Duration::from_secs_f64(ms / 1000.0)),
             samples: 100,
             span: Duration::from_secs(60),

@@ -96,7 +96,7 @@ impl Replica {
         format!("{}://{}", self.scheme, self.address)
     }
 
-    /// Its relay answers 503, or 200 again.
+    /// Its relay hangs up on whoever asks, or answers again.
     pub(crate) fn let_relay_fail(&self, fails: bool) {
         self.told.relay_fails.store(fails, Ordering::SeqCst);
     }
@@ -155,7 +155,8 @@ fn answer(mut stream: impl Read + Write, told: &Told) {
         let text = String::from_utf8(std::mem::take(&mut request)).unwrap();
         let path = text.split_whitespace().nth(1).unwrap().to_owned();
         let fails = match path.as_str() {
-            "/derp/latency-check" => told.relay_fails.load(Ordering::SeqCst),
+            "/derp/latency-check" if told.relay_fails.load(Ordering::SeqCst) => return,
+            "/derp/latency-check" => false,
             "/healthz" => told.is_ill.load(Ordering::SeqCst),
             _ => true,
         };

@@ -84,6 +84,8 @@ pub struct Row {
     pub kind: Kind,
     /// How it stands; tells whether the source reaches the target at all.
     pub state: State,
+    /// The word of its reason.
+    pub reason: String,
     /// The fastest round trip.
     pub min: Option<Duration>,
     /// Of how many replies.

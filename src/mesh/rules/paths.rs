@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use probes::sample::Reason;
 use probes::target::Kind;
 
 use super::input::Row;
@@ -62,19 +63,26 @@ fn unreachable(seen: &Seen<'_>, words: &Words) -> Vec<Draft> {
         // Where no echo comes back either, the whole machine or the way to it is gone, and the links say so.
         let missed = rows
             .iter()
-            .filter(|row| row.reaches() == Some(false) && echo(seen, server, &row.source) != Some(false));
-        let (facts, possibilities): (Vec<_>, Vec<_>) =
-            missed.map(|row| row.source.clone()).partition(|agent| within.contains(agent.as_str()));
+            .filter(|row| answers(row) == Some(false) && echo(seen, server, &row.source) != Some(false));
+        let (facts, possibilities): (Vec<&Row>, Vec<&Row>) =
+            missed.copied().partition(|row| within.contains(row.source.as_str()));
         let reached: Vec<_> =
-            rows.iter().filter(|row| row.reaches() == Some(true)).map(|row| row.source.clone()).collect();
+            rows.iter().filter(|row| answers(row) == Some(true)).map(|row| row.source.clone()).collect();
         let others = match reached.as_slice() {
             [] => String::new(),
             reached => format!(", {} can", listed(reached)),
         };
         let name = seen.name(server);
-        for (agents, code) in [(facts, words.fact), (possibilities, words.possibility)] {
-            let Some(first) = agents.first() else { continue };
-            let echo = match echo(seen, server, first) {
+        for (missed, code) in [(facts, words.fact), (possibilities, words.possibility)] {
+            let Some(first) = missed.first() else { continue };
+            let reasons: BTreeSet<_> =
+                missed.iter().map(|row| row.reason.as_str()).filter(|reason| !reason.is_empty()).collect();
+            let why = match reasons.into_iter().collect::<Vec<_>>().join(", ") {
+                none if none.is_empty() => none,
+                reasons => format!(" ({reasons})"),
+            };
+            let agents: Vec<_> = missed.iter().map(|row| row.source.clone()).collect();
+            let echo = match echo(seen, server, &first.source) {
                 Some(true) => "; the agent beside it answers there",
                 _ => "",
             };
@@ -82,32 +90,47 @@ fn unreachable(seen: &Seen<'_>, words: &Words) -> Vec<Draft> {
                 true => "; none of them shares the pod of a replica, so a network rule may stop them alone",
                 false => "",
             };
-            let evidence =
-                format!("{} cannot reach the {} of {name}{others}{echo}{doubt}", listed(&agents), words.what);
+            let evidence = format!(
+                "{} cannot reach the {} of {name}{why}{others}{echo}{doubt}",
+                listed(&agents),
+                words.what
+            );
             drafts.push(Draft::new(code, [name.clone()], evidence).seen_by(agents));
         }
     }
     drafts
 }
 
-/// A replica whose relay answers and which does not call itself well.
+/// A replica that answers, and not with success.
 pub(super) fn unhealthy(seen: &Seen<'_>) -> Vec<Draft> {
     let mut drafts = Vec::new();
     for server in alive(seen) {
+        let answering = || rows(seen, server, Kind::Relay).filter(|row| answers(row) == Some(true));
+        let refused: Vec<_> =
+            answering().filter(|row| row.reaches() == Some(false)).map(|row| row.source.clone()).collect();
         let says_no = |agent: &str| {
             rows(seen, server, Kind::Http).any(|row| row.source == agent && row.reaches() == Some(false))
         };
-        let agents: Vec<_> = rows(seen, server, Kind::Relay)
-            .filter(|row| row.reaches() == Some(true) && says_no(&row.source))
-            .map(|row| row.source.clone())
-            .collect();
-        if !agents.is_empty() {
-            let name = seen.name(server);
-            let evidence = format!("the relay of {name} answers {}, its /healthz does not", listed(&agents));
-            drafts.push(Draft::new(Code::ReplicaUnhealthy, [name], evidence).seen_by(agents));
-        }
+        let ill: Vec<_> =
+            answering().filter(|row| says_no(&row.source)).map(|row| row.source.clone()).collect();
+        let name = seen.name(server);
+        let (agents, evidence) = if !refused.is_empty() {
+            let evidence = format!("the relay of {name} answers {} with an error", listed(&refused));
+            (refused, evidence)
+        } else if !ill.is_empty() {
+            let evidence = format!("the relay of {name} answers {}, its /healthz does not", listed(&ill));
+            (ill, evidence)
+        } else {
+            continue;
+        };
+        drafts.push(Draft::new(Code::ReplicaUnhealthy, [name], evidence).seen_by(agents));
     }
     drafts
+}
+
+/// Whether whatever is there answers at all: an HTTP status that is no success came all the way.
+fn answers(row: &Row) -> Option<bool> {
+    row.reaches().map(|reaches| reaches || row.reason == Reason::Status.as_str())
 }
 
 /// TCP that does not go where the echo goes.
@@ -212,6 +235,7 @@ mod tests {
             target: target.into(),
             kind,
             state: State::Ok,
+            reason: String::new(),
             min: Some(Duration::from_secs_f64(ms / 1000.0)),
             samples: 100,
             span: Duration::from_secs(600),
@@ -261,7 +285,9 @@ mod tests {
     fn a_relay_that_one_cannot_reach_although_the_echo_comes_back() {
         let mut topology = sound();
         lose(&mut topology, "a", "b", Kind::Relay);
-        let expected = "agent-a cannot reach the relay of b, agent-c can; the agent beside it answers there";
+        change(&mut topology, "a", "b", Kind::Relay, |row| row.reason = "timeout".into());
+        let expected =
+            "agent-a cannot reach the relay of b (timeout), agent-c can; the agent beside it answers there";
         assert_eq!(found(&topology), one(Code::RelayUnreachable, &["b"], expected));
         // From a pod of its own nobody can say that coderd is stopped as well.
         topology.servers.iter_mut().for_each(|server| server.shared_with.clear());
@@ -305,6 +331,9 @@ mod tests {
         lose(&mut topology, "a", "b", Kind::Relay);
         assert_eq!(found(&topology)[0].0, Code::RelayUnreachable, "then that is what is wrong");
         assert_eq!(found(&topology).len(), 1);
+        change(&mut topology, "a", "b", Kind::Relay, |row| row.reason = "status".into());
+        let expected = "the relay of b answers agent-a with an error";
+        assert_eq!(found(&topology), one(Code::ReplicaUnhealthy, &["b"], expected));
     }
 
     #[test]
