@@ -19,10 +19,13 @@ mod links;
 mod members;
 mod places;
 mod seen;
+mod severities;
 
-pub use code::{Code, Severities, SeverityError};
+pub use code::Code;
 pub use input::{Topology, Vantage};
+pub use members::{FEW_CODERD, MANY_CODERD};
 use seen::Seen;
+pub use severities::{Severities, SeverityError};
 
 /// What the rules go by.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,12 +1,12 @@
 //! The codes of findings about who stands where: a closed list, each with a severity, a remedy and a chapter in the docs.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
 use serde::Serialize;
 
-use crate::mesh::place::policy::{Policy, Severity};
+use super::severities::SeverityError;
+use crate::mesh::place::policy::Severity;
 
 /// What can be found. The words are stable; docs/findings.md has a chapter for each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -68,11 +68,45 @@ pub enum Code {
     NoDisruptionBudget,
     /// Coder's own health page warns later than the budget.
     HealthThreshold,
+    /// Something changes the number of coderd's replicas by itself.
+    AutoscaledCoderd,
+    /// Something changes the number of workspace proxies by itself.
+    AutoscaledProxy,
+    /// Nothing keeps replicas on different machines.
+    NoAntiAffinity,
+    /// Replicas are kept on different machines only as long as that is convenient.
+    SoftAntiAffinity,
+    /// What should keep replicas apart is about other pods.
+    SelectorMismatch,
+    /// Nothing spreads replicas over zones.
+    NoZoneSpread,
+    /// Replicas may run in different regions.
+    SeveralRegions,
+    /// Replicas do not tell each other how to reach them.
+    RelayUnset,
+    /// Replicas tell each other to come in by the front door.
+    RelayIsAccessUrl,
+    /// Network policies close the relay between replicas.
+    RelayBlocked,
+    /// Network policies close NATS between replicas.
+    NatsBlocked,
+    /// Replicas name something else than their own address for NATS.
+    ClusterHostNotPodIp,
+    /// coderd runs provisioners of its own.
+    BuiltInProvisioners,
+    /// Several provisioners run in one pod.
+    ProvisionersSharePod,
+    /// Provisioners run on coderd's machines.
+    ProvisionersBesideCoderd,
+    /// coderd does not tell its metrics.
+    PrometheusOff,
+    /// coderd does not tell how long its queries take.
+    DatabaseMetricsOff,
 }
 
 impl Code {
     /// All of them.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 45] = [
         Self::Blind,
         Self::FewCoderd,
         Self::ManyCoderd,
@@ -101,6 +135,23 @@ impl Code {
         Self::ProvisionerUnreachable,
         Self::NoDisruptionBudget,
         Self::HealthThreshold,
+        Self::AutoscaledCoderd,
+        Self::AutoscaledProxy,
+        Self::NoAntiAffinity,
+        Self::SoftAntiAffinity,
+        Self::SelectorMismatch,
+        Self::NoZoneSpread,
+        Self::SeveralRegions,
+        Self::RelayUnset,
+        Self::RelayIsAccessUrl,
+        Self::RelayBlocked,
+        Self::NatsBlocked,
+        Self::ClusterHostNotPodIp,
+        Self::BuiltInProvisioners,
+        Self::ProvisionersSharePod,
+        Self::ProvisionersBesideCoderd,
+        Self::PrometheusOff,
+        Self::DatabaseMetricsOff,
     ];
 
     fn entry(self) -> (&'static str, Severity, &'static str) {
@@ -218,6 +269,77 @@ impl Code {
             Self::HealthThreshold => {
                 ("health_threshold", Info, "Set CODER_HEALTH_CHECK_THRESHOLD_DATABASE to the budget.")
             }
+            Self::AutoscaledCoderd => (
+                "autoscaled_coderd",
+                Fail,
+                "Remove the autoscaler, and choose a number of replicas for the highest load.",
+            ),
+            Self::AutoscaledProxy => (
+                "autoscaled_proxy",
+                Warning,
+                "Run a fixed number of proxies: whoever is connected through one that stops has to connect anew.",
+            ),
+            Self::NoAntiAffinity => (
+                "no_anti_affinity",
+                Warning,
+                "Keep replicas of coderd apart with a required anti-affinity by kubernetes.io/hostname.",
+            ),
+            Self::SoftAntiAffinity => (
+                "soft_anti_affinity",
+                Info,
+                "Make the anti-affinity a required one where there are nodes enough.",
+            ),
+            Self::SelectorMismatch => {
+                ("selector_mismatch", Warning, "Select labels that the pods of coderd carry.")
+            }
+            Self::NoZoneSpread => (
+                "no_zone_spread",
+                Info,
+                "Spread coderd over the zones of its region with a topology spread constraint.",
+            ),
+            Self::SeveralRegions => (
+                "several_regions",
+                Warning,
+                "Bind coderd to one region, as with nodeSelector topology.kubernetes.io/region.",
+            ),
+            Self::RelayUnset => (
+                "relay_unset",
+                Fail,
+                "Set CODER_DERP_SERVER_RELAY_URL to each pod's own address, like http://$(KUBE_POD_IP):8080.",
+            ),
+            Self::RelayIsAccessUrl => (
+                "relay_is_access_url",
+                Fail,
+                "Set CODER_DERP_SERVER_RELAY_URL to each pod's own address, like http://$(KUBE_POD_IP):8080.",
+            ),
+            Self::RelayBlocked => (
+                "relay_blocked",
+                Fail,
+                "Allow TCP from coderd's pods to coderd's pods on the port of the relay, for ingress and for egress.",
+            ),
+            Self::NatsBlocked => (
+                "nats_blocked",
+                Fail,
+                "Allow TCP 6222 from coderd's pods to coderd's pods, for ingress and for egress.",
+            ),
+            Self::ClusterHostNotPodIp => {
+                ("cluster_host_not_pod_ip", Warning, "Set CODER_CLUSTER_HOST from the field status.podIP.")
+            }
+            Self::BuiltInProvisioners => (
+                "built_in_provisioners",
+                Info,
+                "Set CODER_PROVISIONER_DAEMONS to 0, and run provisioners of their own.",
+            ),
+            Self::ProvisionersSharePod => {
+                ("provisioners_share_pod", Info, "Run one provisioner a pod, and more pods.")
+            }
+            Self::ProvisionersBesideCoderd => {
+                ("provisioners_beside_coderd", Info, "Run provisioners and workspaces on nodes of their own.")
+            }
+            Self::PrometheusOff => ("prometheus_off", Info, "Set CODER_PROMETHEUS_ENABLE to true."),
+            Self::DatabaseMetricsOff => {
+                ("database_metrics_off", Info, "Set CODER_PROMETHEUS_COLLECT_DB_METRICS to true.")
+            }
         }
     }
 
@@ -248,65 +370,12 @@ impl fmt::Display for Code {
     }
 }
 
-/// A setting of severities that cannot be understood.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum SeverityError {
-    /// No finding has this code.
-    #[error("'{0}' is not the code of a finding: docs/findings.md lists them")]
-    Code(String),
-    /// No severity.
-    #[error("{code}: '{value}' is not a severity: use fail, warning, info or off")]
-    Value {
-        /// The code that it was meant for.
-        code: Code,
-        /// What was given.
-        value: String,
-    },
-}
-
 impl FromStr for Code {
     type Err = SeverityError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let found = Self::ALL.into_iter().find(|code| code.as_str() == text);
         found.ok_or_else(|| SeverityError::Code(text.to_owned()))
-    }
-}
-
-/// How bad each finding is: the default, unless somebody said otherwise.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Severities {
-    said: BTreeMap<Code, Option<Severity>>,
-}
-
-impl Severities {
-    /// Sets one by its words: `fail`, `warning`, `info` or `off`.
-    pub fn set(&mut self, code: &str, value: &str) -> Result<(), SeverityError> {
-        let code: Code = code.parse()?;
-        let severity = match value {
-            "fail" => Some(Severity::Fail),
-            "warning" => Some(Severity::Warning),
-            "info" => Some(Severity::Info),
-            "off" => None,
-            _ => return Err(SeverityError::Value { code, value: value.to_owned() }),
-        };
-        self.said.insert(code, severity);
-        Ok(())
-    }
-
-    /// How bad this is; `None` is switched off.
-    pub fn of(&self, code: Code) -> Option<Severity> {
-        self.said.get(&code).copied().unwrap_or(Some(code.severity()))
-    }
-
-    /// What follows for two ends in different regions.
-    pub fn policy(&self) -> Policy {
-        Policy {
-            coderd_coderd: self.of(Code::CoderdCrossRegion),
-            coderd_database: self.of(Code::DatabaseCrossRegion),
-            coderd_database_same_metro: self.of(Code::DatabaseSameMetro),
-            database_database: self.of(Code::DatabaseNodesFar),
-        }
     }
 }
 
@@ -345,21 +414,5 @@ mod tests {
             let row = format!("| [`{code}`](#{code}) | {} |", code.severity().as_str());
             assert!(docs.contains(&row), "the table has no {row}");
         }
-    }
-
-    #[test]
-    fn severities_are_overridden_by_code_and_the_policy_follows() {
-        let mut severities = Severities::default();
-        assert_eq!(severities.of(Code::FewCoderd), Some(Severity::Warning));
-        assert_eq!(severities.policy(), Policy::default());
-        severities.set("few_coderd", "fail").unwrap();
-        severities.set("coderd_cross_region", "warning").unwrap();
-        severities.set("database_same_metro", "off").unwrap();
-        assert_eq!(severities.of(Code::FewCoderd), Some(Severity::Fail));
-        assert_eq!(severities.policy().coderd_coderd, Some(Severity::Warning));
-        assert_eq!(severities.policy().coderd_database_same_metro, None);
-        assert!(severities.set("few_coders", "fail").unwrap_err().to_string().contains("'few_coders'"));
-        let error = severities.set("few_coderd", "bad").unwrap_err().to_string();
-        assert_eq!(error, "few_coderd: 'bad' is not a severity: use fail, warning, info or off");
     }
 }
