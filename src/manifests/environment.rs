@@ -82,10 +82,11 @@ impl Value {
         self.pieces.iter().any(differs)
     }
 
-    /// Whether it is the pod's own address and nothing else.
+    /// Whether it is the pod's own address and nothing else but the brackets of one of IPv6.
     pub(super) fn is_pod_address(&self) -> bool {
-        let is_empty = |piece: &&Piece| !matches!(piece, Piece::Word(text) if text.is_empty());
-        let pieces: Vec<_> = self.pieces.iter().filter(is_empty).collect();
+        let means =
+            |piece: &&Piece| !matches!(piece, Piece::Word(text) if text.trim_matches(['[', ']']).is_empty());
+        let pieces: Vec<_> = self.pieces.iter().filter(means).collect();
         matches!(pieces.as_slice(), [Piece::Pod(path)] if path.starts_with("status.podIP") || path == "status.hostIP")
     }
 
@@ -108,7 +109,7 @@ impl Value {
         self.pieces.iter().map(piece).collect()
     }
 
-    /// The part between two marks of its only address, keeping what only the pod knows.
+    /// The host of a URL, keeping what only the pod knows.
     pub(super) fn host(&self) -> Self {
         let mut host = Self::default();
         let text = self.text();
@@ -377,6 +378,7 @@ mod tests {
             environment: vec![
                 Entry { name: "IP".into(), origin: Origin::Pod("status.podIP".into()) },
                 text("URL", "http://$(IP):8080/x"),
+                text("SIX", "http://[$(IP)]:8080"),
                 text("SAME", "http://coder.svc:8080"),
                 Entry { name: "NS".into(), origin: Origin::Pod("metadata.namespace".into()) },
             ],
@@ -392,5 +394,6 @@ mod tests {
         assert_eq!(value("URL").text(), "http://pod:8080/x");
         assert_eq!(value("SAME").host().text(), "coder.svc");
         assert!(!value("NS").is_of_each_pod());
+        assert!(value("SIX").host().is_pod_address());
     }
 }

@@ -31,7 +31,8 @@ pub(super) fn recognised(pod: &Pod) -> Vec<Recognised<'_>> {
     let annotated = match (annotation("app.kubernetes.io/component"), annotation("com.coder/component")) {
         (Some("coderd"), _) => Some(Role::Coderd),
         (Some("wsproxy"), _) => Some(Role::Proxy),
-        (_, Some("provisionerd")) => Some(Role::Provisioner),
+        // The former in newer charts, the latter in older ones.
+        (Some("provisionerd"), _) | (_, Some("provisionerd")) => Some(Role::Provisioner),
         _ => None,
     };
     let labelled = match pod.labels.get("app.kubernetes.io/name").map(String::as_str) {
@@ -44,8 +45,9 @@ pub(super) fn recognised(pod: &Pod) -> Vec<Recognised<'_>> {
         return main(pod).map(|container| Recognised { role, container, by }).into_iter().collect();
     }
     let bare = |container: &&Container| {
-        let says_nothing = container.command.is_empty() && container.arguments.is_empty();
-        says_nothing && repository(&container.image) == "coder"
+        // The image's own entry point is `coder server`.
+        let flags_only = container.arguments.iter().all(|argument| argument.starts_with('-'));
+        container.command.is_empty() && flags_only && repository(&container.image) == "coder"
     };
     let bare = pod.containers.iter().filter(bare);
     bare.map(|container| Recognised { role: Role::Coderd, container, by: BY_IMAGE }).collect()
