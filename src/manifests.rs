@@ -134,8 +134,7 @@ impl Judged {
 pub fn judge(sources: &[Source], settings: &Settings) -> Result<Judged, SyntaxError> {
     let mut facts = facts::Facts::default();
     for source in sources {
-        let documents = yaml::documents(source)?;
-        facts.take(&documents, &source.name);
+        yaml::documents(source, |document| facts.take(document, &source.name))?;
     }
     let deployment = Deployment::of(&facts, settings.budget);
     let (findings, unjudged) = answer::weighed(&deployment, &settings.severities);

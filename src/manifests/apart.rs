@@ -2,7 +2,7 @@
 
 use super::answer::{Answer, Deployment, Running};
 use super::regions::{REGION_LABELS, ZONE_LABELS, allowed};
-use super::workload::Apart;
+use super::workload::{ANTI_AFFINITY, Apart};
 use crate::mesh::rules::Code;
 
 pub(super) fn apart(deployment: &Deployment<'_>) -> Vec<Answer> {
@@ -28,16 +28,15 @@ fn of_one(running: &Running<'_>, deployment: &Deployment<'_>) -> Vec<Answer> {
     for rule in &missing {
         answers.push(running.wrong(Code::SelectorMismatch, mismatch(rule, running)));
     }
-    if own.iter().any(|rule| rule.is_required) {
-        // They wait rather than run on one machine.
-    } else if own.is_empty() {
-        if missing.is_empty() {
-            let evidence = format!("nothing keeps the replicas of {} on different machines", running.name());
-            answers.push(running.wrong(Code::NoAntiAffinity, evidence));
-        }
-    } else {
+    // Two zones are two machines; a spread over zones may put several replicas into each.
+    let insists =
+        |rule: &&Apart| rule.is_required && (rule.field == ANTI_AFFINITY || !is_zone(&rule.topology));
+    if own.is_empty() && missing.is_empty() {
+        let evidence = format!("nothing keeps the replicas of {} on different machines", running.name());
+        answers.push(running.wrong(Code::NoAntiAffinity, evidence));
+    } else if !own.is_empty() && !own.iter().any(insists) {
         let evidence = format!(
-            "{} of {} is a preference: when nodes are short, its replicas run on one machine",
+            "{} of {} does not insist: its replicas may run on one machine",
             own[0].field,
             running.name()
         );
@@ -78,7 +77,7 @@ fn is_about_another(rule: &Apart, running: &Running<'_>, deployment: &Deployment
     let selects = |labels| rule.selector.as_ref().is_some_and(|selector| selector.selects(labels));
     let mut others =
         deployment.facts.workloads.iter().filter(|other| other.resource != running.workload.resource);
-    rule.field == "podAntiAffinity" && others.any(|other| selects(&other.pod.labels))
+    rule.field == ANTI_AFFINITY && others.any(|other| selects(&other.pod.labels))
 }
 
 fn mismatch(rule: &Apart, running: &Running<'_>) -> String {

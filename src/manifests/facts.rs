@@ -35,14 +35,8 @@ pub(super) struct Facts {
 const NO_RESOURCE: &str = "(no resource)";
 
 impl Facts {
-    /// Takes in the documents of a file.
-    pub(super) fn take(&mut self, documents: &[Value], file: &str) {
-        for document in documents {
-            self.resource(document, file);
-        }
-    }
-
-    fn resource(&mut self, value: &Value, file: &str) {
+    /// Takes in a document of this file.
+    pub(super) fn take(&mut self, value: &Value, file: &str) {
         let text = |key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default();
         let (kind, version) = (text("kind"), text("apiVersion"));
         if kind.is_empty() {
@@ -51,7 +45,7 @@ impl Facts {
         }
         if let (true, Some(Value::Array(items))) = (kind.ends_with("List"), value.get("items")) {
             // Parsers bound how deep lists of lists can be.
-            self.take(items, file);
+            items.iter().for_each(|item| self.take(item, file));
             return;
         }
         let group = version.rsplit_once('/').map_or("", |(group, _)| group);
@@ -80,13 +74,10 @@ impl Facts {
         self.read += 1;
         let faults = Faults::default();
         let root = Field::root(value, &faults);
-        let metadata = root.get("metadata");
-        let name = metadata.as_ref().and_then(|metadata| metadata.get("name"));
+        let metadata = root.needed("metadata");
+        let name = metadata.as_ref().and_then(|metadata| metadata.needed("name"));
         let namespace = metadata.as_ref().and_then(|metadata| metadata.text("namespace"));
         let name_text = name.as_ref().and_then(Field::as_text).unwrap_or_default();
-        if metadata.is_none() {
-            root.tell("has no metadata".to_owned());
-        }
         if let Some(name) = name.filter(|_| name_text.contains("{{")) {
             name.tell(format!("is no name{}", yaml::hint(name_text)));
         }

@@ -98,7 +98,7 @@ impl<'a> Field<'a> {
     /// A count below this one.
     pub(super) fn count(&self, key: &str) -> Option<u32> {
         let field = self.get(key)?;
-        let number = field.value.as_u64().and_then(|number| u32::try_from(number).ok());
+        let number = whole(field.value).and_then(|number| u32::try_from(number).ok());
         number.or_else(|| field.expected("a whole number, 0 or more"))
     }
 
@@ -113,7 +113,7 @@ impl<'a> Field<'a> {
         let field = self.get(key)?;
         match field.value {
             Value::String(text) => Some(NumberOrText::Text(text.clone())),
-            value => match value.as_i64() {
+            value => match whole(value) {
                 Some(number) => Some(NumberOrText::Number(number)),
                 None => field.expected("a number or a text"),
             },
@@ -149,6 +149,16 @@ impl<'a> Field<'a> {
         None
     }
 
+    /// Below this one; that it is absent is told.
+    pub(super) fn needed(&self, key: &str) -> Option<Self> {
+        let found = self.get(key);
+        if found.is_none() && self.value.is_object() {
+            let path = if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) };
+            Self { value: self.value, path, faults: self.faults }.tell("is missing".to_owned());
+        }
+        found
+    }
+
     /// Tells what is wrong with this field.
     pub(super) fn tell(&self, text: String) {
         let fault = (self.path.clone(), text);
@@ -159,6 +169,14 @@ impl<'a> Field<'a> {
     }
 }
 
+/// A whole number, also one that is written as `3.0`.
+fn whole(value: &Value) -> Option<i64> {
+    value.as_i64().or_else(|| {
+        let number = value.as_f64().filter(|number| number.fract() == 0.0 && number.abs() < 1e9)?;
+        format!("{number:.0}").parse().ok()
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -167,16 +185,18 @@ mod tests {
 
     #[test]
     fn a_wrong_type_is_told_with_its_way_and_the_rest_is_read() {
-        let value = json!({"spec": {"replicas": "three", "list": [{"port": 8080}, {"port": 1.5}], "labels": {"a": "b", "c": 1},
+        let value = json!({"spec": {"replicas": "three", "list": [{"port": 8080}, {"port": 1.5}, {"port": 3.0}], "labels": {"a": "b", "c": 1},
             "env": [{"value": 4711}]}});
         let faults = Faults::default();
         let spec = Field::root(&value, &faults).get("spec").unwrap();
         assert_eq!(spec.count("replicas"), None);
         assert_eq!(spec.list("list")[0].number_or_text("port"), Some(NumberOrText::Number(8080)));
         assert_eq!(spec.list("list")[1].number_or_text("port"), None);
+        assert_eq!(spec.list("list")[2].number_or_text("port"), Some(NumberOrText::Number(3)));
         assert_eq!(spec.labels("labels"), BTreeMap::from([("a".to_owned(), "b".to_owned())]));
         assert_eq!(spec.list("env")[0].text("value"), None);
         assert!(spec.get("nothing").is_none());
+        assert!(spec.needed("template").is_none());
         let told: Vec<_> =
             faults.into_found().into_iter().map(|(path, text)| format!("{path} {text}")).collect();
         assert_eq!(
@@ -186,6 +206,7 @@ mod tests {
                 "spec.list[1].port must be a number or a text, not the number 1.5",
                 "spec.labels.c must be a text, not the number 1; put it in quotes",
                 "spec.env[0].value must be a text, not a number; put it in quotes",
+                "spec.template is missing",
             ]
         );
     }

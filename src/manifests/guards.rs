@@ -18,10 +18,8 @@ pub(super) struct Autoscaler {
 impl Autoscaler {
     pub(super) fn read(resource: Resource, root: &Field<'_>) -> Option<Self> {
         let is_keda = resource.kind == "ScaledObject";
-        let spec = root.get("spec")?;
-        let Some(target) = spec.get("scaleTargetRef") else {
-            return spec.expected("a mapping with a scaleTargetRef");
-        };
+        let spec = root.needed("spec")?;
+        let target = spec.needed("scaleTargetRef")?;
         let (least, most) =
             if is_keda { ("minReplicaCount", "maxReplicaCount") } else { ("minReplicas", "maxReplicas") };
         Some(Self {
@@ -57,7 +55,7 @@ pub(super) struct DisruptionBudget {
 
 impl DisruptionBudget {
     pub(super) fn read(resource: Resource, root: &Field<'_>) -> Option<Self> {
-        let spec = root.get("spec")?;
+        let spec = root.needed("spec")?;
         Some(Self {
             resource,
             selector: spec.get("selector").map(|selector| Selector::read(&selector)),

@@ -71,7 +71,7 @@ pub(super) enum Passage {
 
 impl Policy {
     pub(super) fn read(resource: Resource, root: &Field<'_>) -> Option<Self> {
-        let spec = root.get("spec")?;
+        let spec = root.needed("spec")?;
         let selector = spec.get("podSelector").map(|field| Selector::read(&field)).unwrap_or_default();
         let types = spec.texts("policyTypes");
         let has_egress = spec.get("egress").is_some();
@@ -127,9 +127,6 @@ pub(super) struct Network<'a> {
 impl Network<'_> {
     /// Whether a pod of the one workload reaches a TCP port of a pod of the other.
     pub(super) fn passage(self, from: &Workload, to: &Workload, port: u32) -> Passage {
-        if from.pod.host_network || to.pod.host_network {
-            return Passage::Unknown("policies do not hold for pods in their host's network".to_owned());
-        }
         let ends = [(Direction::Egress, from, to), (Direction::Ingress, to, from)];
         let ends = ends.map(|(direction, of, other)| self.end(direction, of, other, to, port));
         // Closed at one end is closed, whatever the other may be.
@@ -138,7 +135,13 @@ impl Network<'_> {
             Passage::Unknown(_) => 1,
             Passage::Open => 2,
         };
-        ends.into_iter().min_by_key(rank).unwrap_or(Passage::Open)
+        match ends.into_iter().min_by_key(rank) {
+            None | Some(Passage::Open) => Passage::Open,
+            Some(_) if from.pod.host_network || to.pod.host_network => Passage::Unknown(
+                "whether policies hold for pods in their host's network is up to the cluster".to_owned(),
+            ),
+            Some(other) => other,
+        }
     }
 
     fn end(self, direction: Direction, of: &Workload, other: &Workload, to: &Workload, port: u32) -> Passage {

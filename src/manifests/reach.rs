@@ -89,37 +89,62 @@ fn shown(value: &Value) -> String {
     if text.contains('@') { "a value that is not shown, as there is an @ in it".to_owned() } else { text }
 }
 
-/// Whether this coderd was told to leave NATS alone.
-fn is_without_nats(running: &Running<'_>) -> bool {
+/// Whether this coderd uses NATS.
+enum Nats {
+    On,
+    Off,
+    /// With why it cannot be told.
+    Unknown(String),
+}
+
+fn nats(running: &Running<'_>) -> Nats {
+    let is_off = |value: &Value| value.text().split(',').any(|word| word.trim() == "no_nats_pubsub");
     match running.environment.setting(EXPERIMENTS) {
-        Setting::Value(value) => value.text().split(',').any(|word| word.trim() == "no_nats_pubsub"),
-        Setting::Unset | Setting::Unknown(_) => false,
+        Setting::Value(value) if is_off(&value) => Nats::Off,
+        Setting::Unknown(from) => Nats::Unknown(format!("{EXPERIMENTS} comes from {from}")),
+        Setting::Value(_) | Setting::Unset => match running.environment.setting(CLUSTER_HOST) {
+            Setting::Value(_) => Nats::On,
+            Setting::Unknown(from) => Nats::Unknown(format!("{CLUSTER_HOST} comes from {from}")),
+            Setting::Unset => Nats::Unknown(format!(
+                "without {CLUSTER_HOST} it cannot be told whether this version of Coder does"
+            )),
+        },
+    }
+}
+
+/// What is wrong only with NATS, where it cannot be told whether there is any.
+fn only_with_nats(answer: Answer, why: &str) -> Answer {
+    match answer {
+        Answer::Wrong { code, evidence, .. } => Answer::Unjudged {
+            code,
+            text: format!("{evidence}; that matters to coderd with NATS, and {why}"),
+        },
+        unjudged @ Answer::Unjudged { .. } => unjudged,
     }
 }
 
 pub(super) fn cluster_host(deployment: &Deployment<'_>) -> Vec<Answer> {
-    let mut answers = Vec::new();
-    for running in deployment.sites_of_several().into_iter().flatten() {
-        if is_without_nats(running) {
-            continue;
-        }
-        match running.known(CLUSTER_HOST, Code::ClusterHostNotPodIp) {
-            Err(unjudged) => answers.push(unjudged),
-            Ok(Setting::Value(value)) => {
-                answers.extend(not_pod_ip(running, CLUSTER_HOST, &value));
-            }
+    let all = deployment.sites_of_several().into_iter().flatten();
+    all.filter_map(|running| {
+        let answer = match running.known(CLUSTER_HOST, Code::ClusterHostNotPodIp) {
+            Err(unjudged) => Some(unjudged),
+            Ok(Setting::Value(value)) => not_pod_ip(running, CLUSTER_HOST, &value),
             // The host of the relay stands in. One that all share is told of by itself.
-            Ok(_) => {
-                if let Setting::Value(relay) = running.environment.setting(RELAY)
-                    && relay.is_of_each_pod()
-                {
+            Ok(_) => match running.environment.setting(RELAY) {
+                Setting::Value(relay) if relay.is_of_each_pod() => {
                     let what = "CODER_CLUSTER_HOST is not set, and the host of CODER_DERP_SERVER_RELAY_URL";
-                    answers.extend(not_pod_ip(running, what, &relay.host()));
+                    not_pod_ip(running, what, &relay.host())
                 }
-            }
+                _ => None,
+            },
+        };
+        match nats(running) {
+            Nats::On => answer,
+            Nats::Off => None,
+            Nats::Unknown(why) => Some(only_with_nats(answer?, &why)),
         }
-    }
-    answers
+    })
+    .collect()
 }
 
 fn not_pod_ip(running: &Running<'_>, what: &str, host: &Value) -> Option<Answer> {
@@ -151,23 +176,7 @@ pub(super) fn relay_blocked(deployment: &Deployment<'_>) -> Vec<Answer> {
 }
 
 pub(super) fn nats_blocked(deployment: &Deployment<'_>) -> Vec<Answer> {
-    let port = |to: &Running<'_>| (!is_without_nats(to)).then_some(NATS_PORT);
-    let answers = blocked(deployment, Code::NatsBlocked, &port);
-    // Without this variable it may be a version that has no NATS yet.
-    let knows_nats = |running: &Running<'_>| running.environment.setting(CLUSTER_HOST) != Setting::Unset;
-    if deployment.coderd.iter().any(knows_nats) {
-        return answers;
-    }
-    let as_unjudged = |answer| match answer {
-        Answer::Wrong { code, evidence, .. } => Answer::Unjudged {
-            code,
-            text: format!(
-                "{evidence}; versions of Coder with NATS need it, and {CLUSTER_HOST} does not tell whether this is one"
-            ),
-        },
-        unjudged @ Answer::Unjudged { .. } => unjudged,
-    };
-    answers.into_iter().map(as_unjudged).collect()
+    blocked(deployment, Code::NatsBlocked, &|to| (!matches!(nats(to), Nats::Off)).then_some(NATS_PORT))
 }
 
 fn blocked(
@@ -183,9 +192,12 @@ fn blocked(
                 if is_same && !from.are_several() {
                     continue;
                 }
-                if let Some(port) = port(to) {
-                    answers.extend(between(deployment, from, to, port, code));
-                }
+                let Some(port) = port(to) else { continue };
+                let answer = between(deployment, from, to, port, code);
+                answers.extend(answer.map(|answer| match nats(to) {
+                    Nats::Unknown(why) if code == Code::NatsBlocked => only_with_nats(answer, &why),
+                    _ => answer,
+                }));
             }
         }
     }
@@ -210,7 +222,9 @@ fn between(
             let direction = direction.as_str();
             let policies = policies.join(", ");
             let evidence = format!("TCP {port} {way} is closed: none of {policies} allows it ({direction})");
-            Some(Answer::Wrong { code, subjects: vec![source, target], evidence }.with_single_subject())
+            let mut subjects = vec![source, target];
+            subjects.dedup();
+            Some(Answer::Wrong { code, subjects, evidence })
         }
         Passage::Unknown(why) => Some(Answer::Unjudged { code, text: format!("TCP {port} {way}: {why}") }),
         Passage::Open => {
@@ -224,15 +238,6 @@ fn between(
                 text: format!("TCP {port} {way}: {foreign} is of a kind that is not understood here"),
             })
         }
-    }
-}
-
-impl Answer {
-    fn with_single_subject(mut self) -> Self {
-        if let Self::Wrong { subjects, .. } = &mut self {
-            subjects.dedup();
-        }
-        self
     }
 }
 

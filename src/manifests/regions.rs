@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::answer::{Answer, Deployment, Running};
 use super::selector::{Operator, Requirement};
-use super::workload::Pod;
+use super::workload::{ANTI_AFFINITY, Pod, SPREAD};
 use crate::mesh::rules::Code;
 
 /// Labels of nodes that name their zone, and those that name their region: today's and those before.
@@ -78,7 +78,7 @@ pub(super) fn cross_region(deployment: &Deployment<'_>) -> Vec<Answer> {
                     .as_ref()
                     .is_some_and(|selector| selector.selects(&running.workload.pod.labels));
                 let by_region = REGION_LABELS.contains(&rule.topology.as_str());
-                by_region && rule.is_required && selects && rule.field == "podAntiAffinity"
+                by_region && rule.is_required && selects && rule.field == ANTI_AFFINITY
             });
             if apart {
                 let evidence =
@@ -94,9 +94,12 @@ pub(super) fn cross_region(deployment: &Deployment<'_>) -> Vec<Answer> {
 pub(super) fn several_regions(deployment: &Deployment<'_>) -> Vec<Answer> {
     let several = deployment.coderd.iter().filter(|running| running.are_several());
     let wrong = |running: &Running<'_>| {
-        let spreads = running.workload.pod.apart.iter().any(|rule| {
-            rule.field == "topologySpreadConstraints" && REGION_LABELS.contains(&rule.topology.as_str())
-        });
+        let spreads = running
+            .workload
+            .pod
+            .apart
+            .iter()
+            .any(|rule| rule.field == SPREAD && REGION_LABELS.contains(&rule.topology.as_str()));
         let name = running.name();
         let evidence = match regions(running).filter(|regions| regions.len() > 1) {
             Some(regions) => format!("the replicas of {name} may run in any of {}", listed(&regions)),

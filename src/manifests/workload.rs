@@ -6,6 +6,11 @@ use super::environment::{Entry, Origin, Source};
 use super::field::Field;
 use super::selector::{Labels, Requirement, Selector, requirements_in};
 
+/// The fields that keep pods apart.
+pub(super) const ANTI_AFFINITY: &str = "podAntiAffinity";
+/// See [`ANTI_AFFINITY`].
+pub(super) const SPREAD: &str = "topologySpreadConstraints";
+
 /// Which resource something is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Resource {
@@ -96,11 +101,11 @@ pub(super) struct Port {
 impl Workload {
     /// Reads a Deployment, StatefulSet or DaemonSet.
     pub(super) fn read(resource: Resource, root: &Field<'_>) -> Option<Self> {
-        let Some(spec) = root.get("spec") else { return root.expected("a mapping with a spec") };
+        let spec = root.needed("spec")?;
         let replicas = spec.count("replicas");
         let is_per_node = resource.kind == "DaemonSet";
         let replicas = if is_per_node { None } else { Some(replicas.unwrap_or(1)) };
-        let Some(template) = spec.get("template") else { return spec.expected("a mapping with a template") };
+        let template = spec.needed("template")?;
         Some(Self { resource, replicas, pod: Pod::read(&template) })
     }
 }
@@ -139,7 +144,7 @@ impl Apart {
         let namespaces = term.texts("namespaces");
         let everywhere = term.get("namespaceSelector").is_some();
         Some(Self {
-            field: "podAntiAffinity",
+            field: ANTI_AFFINITY,
             selector: term.get("labelSelector").map(|selector| Selector::read(&selector)),
             topology: term.text("topologyKey")?.to_owned(),
             is_required,
@@ -151,7 +156,7 @@ impl Apart {
         let skew = constraint.count("maxSkew").unwrap_or(1);
         let waits = constraint.text("whenUnsatisfiable").is_none_or(|what| what == "DoNotSchedule");
         Some(Self {
-            field: "topologySpreadConstraints",
+            field: SPREAD,
             selector: constraint.get("labelSelector").map(|selector| Selector::read(&selector)),
             topology: constraint.text("topologyKey")?.to_owned(),
             is_required: waits && skew == 1,

@@ -7,9 +7,8 @@ use serde_saphyr::DuplicateKeyPolicy;
 
 use super::Source;
 
-/// A file with more values than this is more than a deployment. Anchors unfold within it.
+/// A document with more values than this is more than a deployment. Anchors unfold within it.
 const MOST_VALUES: usize = 1_000_000;
-const MOST_DOCUMENTS: usize = 20_000;
 
 /// Text that is not YAML.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -52,65 +51,76 @@ pub(super) fn hint(text: &str) -> &'static str {
     if text.contains("{{") { TEMPLATE } else { "" }
 }
 
-/// All documents of a file that are not empty.
-pub(super) fn documents(source: &Source) -> Result<Vec<Value>, SyntaxError> {
+/// Hands over each document of a file that is not empty, one after the other, so that only one is held at a time.
+pub(super) fn documents(source: &Source, mut take: impl FnMut(&Value)) -> Result<(), SyntaxError> {
     let name = source.name.as_str();
-    let is_json = name.rsplit_once('.').is_some_and(|(_, suffix)| suffix.eq_ignore_ascii_case("json"));
-    let wrong = |line: u64, column: u64, cause: String| {
-        let position = |number| usize::try_from(number).unwrap_or_default();
-        let document = document_of(&source.text, position(line));
-        let place = Place { document, line: position(line), column: position(column) };
+    let wrong = |document, line, column, cause| {
+        let place = Place { document, line, column };
         SyntaxError { file: name.to_owned(), place, cause, hint: hint(&source.text) }
     };
-    if is_json {
-        return serde_json::from_str(&source.text).map(|document| vec![document]).map_err(|error| {
+    if name.rsplit_once('.').is_some_and(|(_, suffix)| suffix.eq_ignore_ascii_case("json")) {
+        let document = serde_json::from_str(&source.text).map_err(|error| {
             let text = error.to_string();
             let cause = text.split(" at line ").next().unwrap_or_default().to_owned();
-            wrong(error.line() as u64, error.column() as u64, cause)
-        });
+            wrong(1, error.line(), error.column(), cause)
+        })?;
+        take(&document);
+        return Ok(());
     }
-    let options = serde_saphyr::options! {
+    for (index, (lines_before, text)) in pieces(&source.text).into_iter().enumerate() {
+        let values: Vec<Value> =
+            serde_saphyr::from_multiple_with_options(text, options()).map_err(|error| {
+                let position = |number| usize::try_from(number).unwrap_or_default();
+                let (line, column) = error
+                    .location()
+                    .map_or((0, 0), |at| (position(at.line()) + lines_before, position(at.column())));
+                wrong(index + 1, line, column, cause(&error))
+            })?;
+        values.iter().for_each(&mut take);
+    }
+    Ok(())
+}
+
+fn options() -> serde_saphyr::Options {
+    serde_saphyr::options! {
         with_snippet: false,
         // As kubectl and Helm take it.
         duplicate_keys: DuplicateKeyPolicy::LastWins,
         non_finite_float_policy: serde_saphyr::NonFiniteFloatPolicy::AsString,
         emit_comments: false,
         budget: serde_saphyr::budget! {
-            max_documents: MOST_DOCUMENTS,
             max_nodes: MOST_VALUES,
             max_events: 3 * MOST_VALUES,
         },
-    };
-    serde_saphyr::from_multiple_with_options(&source.text, options).map_err(|error| {
-        let (line, column) = error.location().map_or((0, 0), |at| (at.line(), at.column()));
-        let text = error.to_string();
-        let cause = match text.split_once(" at line ") {
-            _ if text.starts_with("budget breached") => {
-                format!(
-                    "too much to judge: more than {MOST_VALUES} values, {MOST_DOCUMENTS} documents, or anchors that unfold \
-                     to as many"
-                )
-            }
-            Some((cause, _)) => cause.to_owned(),
-            None => text,
-        };
-        wrong(line, column, cause)
-    })
+    }
 }
 
-/// Which document a line is in. A line that starts with `---` is never part of a value.
-fn document_of(text: &str, line: usize) -> usize {
-    let mut document = 1;
-    let mut has_content = false;
-    for text in text.lines().take(line) {
-        if text == "---" || text.starts_with("--- ") {
-            document += usize::from(has_content);
-            has_content = true;
-        } else {
-            has_content |= !text.trim().is_empty() && !text.starts_with('#');
-        }
+fn cause(error: &serde_saphyr::Error) -> String {
+    let text = error.to_string();
+    if text.starts_with("budget breached") {
+        return format!(
+            "too much to judge: a document of more than {MOST_VALUES} values, or with anchors that unfold to as many"
+        );
     }
-    document
+    text.split(" at line ").next().unwrap_or_default().to_owned()
+}
+
+/// The documents of a text with the number of lines before each. A line that starts with `---` is never part of a value;
+/// comments and directives before one belong to the document after it.
+fn pieces(text: &str) -> Vec<(usize, &str)> {
+    let (mut pieces, mut start, mut lines_before, mut has_content, mut at) = (Vec::new(), 0, 0, false, 0);
+    for (line_index, line) in text.split_inclusive('\n').enumerate() {
+        let words = line.trim_start_matches('\u{feff}').trim_end();
+        let marks = words == "---" || words.starts_with("--- ") || words.starts_with("---\t");
+        if marks && has_content {
+            pieces.push((lines_before, &text[start..at]));
+            (start, lines_before) = (at, line_index);
+        }
+        has_content = marks || has_content || !(words.is_empty() || words.starts_with(['#', '%']));
+        at += line.len();
+    }
+    pieces.push((lines_before, &text[start..]));
+    pieces
 }
 
 #[cfg(test)]
@@ -118,7 +128,10 @@ mod tests {
     use super::*;
 
     fn read(name: &str, text: &str) -> Result<Vec<Value>, String> {
-        documents(&Source { name: name.into(), text: text.into() }).map_err(|error| error.to_string())
+        let mut found = Vec::new();
+        let source = Source { name: name.into(), text: text.into() };
+        documents(&source, |document| found.push(document.clone())).map_err(|error| error.to_string())?;
+        Ok(found)
     }
 
     #[test]
@@ -150,6 +163,10 @@ mod tests {
         assert_eq!(read("a: &x {k: v}\nb:\n  <<: *x\n  z: 1\n"), r#"[{"a":{"k":"v"},"b":{"k":"v","z":1}}]"#);
         assert_eq!(read("\u{feff}---\r\n---\r\na: 1\r\n---\r\n# none\r\n"), r#"[{"a":1}]"#);
         assert_eq!(read(""), "[]");
+        assert_eq!(
+            read("%YAML 1.2\n---\na: 1\n...\n# c\n--- {b: 2}\n--- \nc: |\n  x\n  ---\n"),
+            "[{\"a\":1},{\"b\":2},{\"c\":\"x\\n---\\n\"}]"
+        );
         assert_eq!(read("a: 1\na: 2\n"), r#"[{"a":2}]"#, "the last counts, as for kubectl");
     }
 

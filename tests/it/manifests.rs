@@ -175,6 +175,11 @@ fn one_change_for_the_worse_is_found_and_nothing_else_is() {
             &["soft_anti_affinity"],
         ),
         (
+            "a spread over zones puts several into each",
+            good().coder(TERM, "            []\n").coder("ScheduleAnyway", "DoNotSchedule"),
+            &["soft_anti_affinity"],
+        ),
+        (
             "the release has another name than the chart's anti-affinity selects",
             good().coder("app.kubernetes.io/instance: coder", "app.kubernetes.io/instance: prod"),
             &["selector_mismatch", "soft_anti_affinity"],
@@ -407,7 +412,17 @@ fn what_is_not_written_here_is_unknown_and_never_good() {
         (
             good().coder("CODER_CLUSTER_HOST", "A").network("port: 6222", "port: 4222"),
             Verdict::Inconclusive,
-            "CODER_CLUSTER_HOST does not tell whether this is one",
+            "without CODER_CLUSTER_HOST it cannot be told whether this version of Coder does",
+        ),
+        (
+            good().network("port: 6222", "port: 4222").coder("- configMapRef:", hidden),
+            Verdict::Inconclusive,
+            "CODER_EXPERIMENTS comes from Secret hidden",
+        ),
+        (
+            good().network("port: http", "port: 443").coder("      serviceAccountName", "      hostNetwork: true\n      serviceAccountName"),
+            Verdict::Inconclusive,
+            "pods in their host's network",
         ),
         // Where it would be information, it is told and passes.
         (good().coder("value: \"0\"", from_secret), Verdict::Pass, "CODER_PROVISIONER_DAEMONS of Deployment coder/coder was not seen"),
