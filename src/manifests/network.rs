@@ -298,7 +298,7 @@ mod tests {
     #[test]
     fn a_policy_without_rules_denies_and_any_other_may_allow() {
         let deny = json!({"podSelector": {}});
-        assert!(!is_open(&[deny.clone()]), "without types it is about ingress");
+        assert!(!is_open(std::slice::from_ref(&deny)), "without types it is about ingress");
         assert_eq!(
             passage(&[json!({"podSelector": {}, "policyTypes": ["Ingress", "Egress"]})], 8080),
             Passage::Closed(Direction::Egress, vec!["NetworkPolicy coder/p".into()])

@@ -56,12 +56,11 @@ pub(super) fn recognised(pod: &Pod) -> Vec<Recognised<'_>> {
 /// The container that a pod of Coder is about.
 fn main(pod: &Pod) -> Option<&Container> {
     let named = pod.containers.iter().find(|container| container.name == "coder");
-    named.or_else(|| pod.containers.iter().find(|container| is_of_coder(&container.image))).or_else(|| {
-        match pod.containers.as_slice() {
-            [only] => Some(only),
-            _ => None,
-        }
-    })
+    let only = match pod.containers.as_slice() {
+        [only] => Some(only),
+        _ => None,
+    };
+    named.or_else(|| pod.containers.iter().find(|container| is_of_coder(&container.image))).or(only)
 }
 
 fn command(container: &Container) -> Option<Role> {

@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use probe::manifests::{self, Judged, Settings, Source};
-use probe::mesh::rules::Severities;
+use probe::mesh::rules::{Code, Severities};
 use probe::mesh::verdict::Verdict;
 use serde_json::Value;
 
@@ -642,4 +642,27 @@ fn what_measures_and_what_only_reads_do_not_go_together() {
         assert_eq!(run.code, Some(2), "{other:?}");
         assert!(run.stderr.contains("cannot be used with"), "{}", run.stderr);
     }
+}
+
+#[test]
+fn the_docs_list_each_code_under_its_severity() {
+    let docs = include_str!("../../docs/manifests.md");
+    let table = docs.split("## What is found").nth(1).unwrap().split("\n## ").next().unwrap();
+    let mut listed = Vec::new();
+    for row in table.lines().filter(|line| line.starts_with("| ") && line.contains('`')).skip(1) {
+        let columns: Vec<_> = row.split('|').skip(2).collect();
+        for (column, severity) in columns.iter().zip(["fail", "warning", "info"]) {
+            for word in column.split('`').skip(1).step_by(2) {
+                let code: Code = word.parse().unwrap();
+                assert_eq!(code.severity().as_str(), severity, "{code}");
+                listed.push(code);
+            }
+        }
+    }
+    listed.sort();
+    let only_here = Code::ALL.iter().skip_while(|code| **code != Code::AutoscaledCoderd);
+    for code in only_here {
+        assert!(listed.contains(code), "{code} is not in the table");
+    }
+    assert_eq!(listed.len(), 24);
 }
