@@ -1,7 +1,7 @@
 //! A rendered deployment read as facts, for the static rules: no cluster is asked and no packet is sent.
 //!
-//! Text comes in with the name of its file, findings go out. On the way there are three steps. [`yaml`] makes values of
-//! text, and an error there ends the run, for what cannot be parsed was not what anybody meant to apply. [`facts`] makes
+//! Text comes in with the name of its file, findings go out. On the way there are three steps. `yaml` makes values of
+//! text, and an error there ends the run, for what cannot be parsed was not what anybody meant to apply. `facts` makes
 //! workloads, policies and guards of values; a field of a wrong type is told and the rest is still judged, but such a run
 //! never passes. The rules look at facts only.
 //!
