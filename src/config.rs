@@ -20,9 +20,11 @@ use crate::plan::{self, Spot};
 
 mod discovery;
 mod file;
+mod manifests;
 mod targets;
 
 use file::{File, Layers};
+pub use manifests::manifests;
 
 /// The port of a reflector that was given without one.
 pub const PEER_PORT: u16 = 9862;

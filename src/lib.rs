@@ -2,7 +2,8 @@
 //!
 //! **Hands** (the crate [`probes`]) take one sample; the **mind** ([`mesh`]) knows and judges; **doors** ([`cli`],
 //! [`config`], [`discovery`], [`web`], [`export`]) let facts in and findings out; the **heart** ([`agent`]) carries things between
-//! them, for as long as it is told to or, in [`check`], for one bounded look. [`plan`] judges what is not there yet.
+//! them, for as long as it is told to or, in [`check`], for one bounded look. [`plan`] and
+//! [`manifests`] judge what is not there yet.
 //!
 //! ```text
 //!  flags, env ──▶ config ──▶ check / agent ──Order──▶ probes
@@ -20,6 +21,7 @@ pub mod demo;
 pub mod discovery;
 pub mod exchange;
 pub mod export;
+pub mod manifests;
 pub mod mesh;
 pub mod plan;
 pub mod web;

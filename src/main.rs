@@ -11,7 +11,7 @@ use probe::config::{self, ConfigError};
 use probe::export::text::Colour;
 use probe::export::{json, text};
 use probe::mesh::report::Report;
-use probe::{agent, check, demo, plan};
+use probe::{agent, check, demo, manifests, plan};
 use probes::secret::MeshSecret;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -35,6 +35,12 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> u8 {
     log_to_stderr(&cli.command);
+    if let Command::Check(args) = &cli.command
+        && !args.manifests.is_empty()
+    {
+        // It waits for nothing but files and a pipe, so a signal may simply end it.
+        return run_manifests(args).unwrap_or_else(|error| fail(&error));
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&anyhow::Error::new(error).context("cannot start")),
@@ -86,6 +92,17 @@ fn run_plan(args: &CheckArgs) -> anyhow::Result<u8> {
         Output::Json => plan::render_json(&plan)?,
     })?;
     Ok(plan.exit_code(args.fail_on == FailOn::Warning))
+}
+
+fn run_manifests(args: &CheckArgs) -> anyhow::Result<u8> {
+    let (settings, sources) = config::manifests(args, &env)?;
+    let judged = manifests::judge(&sources, &settings)
+        .map_err(|error| ConfigError::Value { key: "--manifests".to_owned(), cause: error.to_string() })?;
+    print(&match args.output {
+        Output::Human => manifests::text::render(&judged, colour()),
+        Output::Json => manifests::json::render(&judged)?,
+    })?;
+    Ok(judged.exit_code(args.fail_on == FailOn::Warning))
 }
 
 async fn run_demo(args: DemoArgs) -> anyhow::Result<u8> {

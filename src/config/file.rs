@@ -14,7 +14,7 @@ use crate::cli::{self, AgentArgs, Output};
 use crate::mesh::budget::{Budgets, Limit};
 use crate::mesh::links::{Intervals, Rules};
 use crate::mesh::region;
-use crate::mesh::rules::{Book, Code};
+use crate::mesh::rules::{Book, Code, Severities};
 use crate::mesh::state::Graces;
 
 /// Every key there is.
@@ -238,13 +238,7 @@ impl Layers<'_> {
 
     /// What the whole mesh is judged by.
     pub(super) fn book(&self) -> Result<Book, ConfigError> {
-        let mut book = Book::default();
-        for code in Code::ALL {
-            let key = format!("{FINDINGS}.{code}");
-            if let Some((origin, value)) = self.text(&key)? {
-                book.severities.set(code.as_str(), &value).map_err(|error| fault(origin, error))?;
-            }
-        }
+        let mut book = Book { severities: self.severities()?, ..Book::default() };
         if let Some((origin, path)) = self.text("placement.regions")? {
             let table =
                 std::fs::read_to_string(&path).map_err(|error| fault(&origin, format!("{path}: {error}")))?;
@@ -261,6 +255,18 @@ impl Layers<'_> {
             book.workspaces.entry(proxy.to_owned()).or_default().push(region::name(region));
         }
         Ok(book)
+    }
+
+    /// How bad each finding is.
+    pub(super) fn severities(&self) -> Result<Severities, ConfigError> {
+        let mut severities = Severities::default();
+        for code in Code::ALL {
+            let key = format!("{FINDINGS}.{code}");
+            if let Some((origin, value)) = self.text(&key)? {
+                severities.set(code.as_str(), &value).map_err(|error| fault(origin, error))?;
+            }
+        }
+        Ok(severities)
     }
 
     /// Budgets, intervals and graces.

@@ -29,19 +29,30 @@ impl Colour {
         if is_terminal && !unwanted && !dumb { Self::Always } else { Self::Never }
     }
 
-    fn paint(self, code: &str, text: &str) -> String {
+    /// A text in one of the terminal's colours.
+    pub(crate) fn paint(self, code: &str, text: &str) -> String {
         match self {
             Self::Never => text.to_owned(),
             Self::Always => format!("\x1b[{code}m{text}\x1b[0m"),
         }
     }
 
-    fn symbol(self, verdict: Verdict) -> String {
+    /// The mark of a verdict.
+    pub(crate) fn symbol(self, verdict: Verdict) -> String {
         match verdict {
             Verdict::Info => "·".to_owned(),
             Verdict::Pass => self.paint("32", "√"),
             Verdict::Inconclusive => self.warning(),
             Verdict::Fail => self.paint("31", "×"),
+        }
+    }
+
+    /// The mark of a finding.
+    pub(crate) fn severity(self, severity: Severity) -> String {
+        match severity {
+            Severity::Fail => self.symbol(Verdict::Fail),
+            Severity::Warning => self.warning(),
+            Severity::Info => self.symbol(Verdict::Info),
         }
     }
 
@@ -77,12 +88,7 @@ fn write_report(out: &mut String, report: &Report, colour: Colour) -> fmt::Resul
         writeln!(out, "{}", colour.paint("1", title))?;
         writeln!(out, "{}", "-".repeat(title.len()))?;
         for finding in &report.topology {
-            let symbol = match finding.severity {
-                Severity::Fail => colour.symbol(Verdict::Fail),
-                Severity::Warning => colour.warning(),
-                Severity::Info => colour.symbol(Verdict::Info),
-            };
-            writeln!(out, "{symbol} {}: {}", finding.code, finding.evidence)?;
+            writeln!(out, "{} {}: {}", colour.severity(finding.severity), finding.code, finding.evidence)?;
             writeln!(out, "    hint: {}", finding.remedy)?;
         }
         writeln!(out)?;

@@ -23,10 +23,13 @@ mod members;
 mod paths;
 mod places;
 mod seen;
+mod severities;
 
-pub use code::{Code, Severities, SeverityError};
+pub use code::Code;
 pub use input::{Topology, Vantage};
+pub use members::{FEW_CODERD, MANY_CODERD};
 use seen::Seen;
+pub use severities::{Severities, SeverityError};
 
 /// What the rules go by.
 #[derive(Debug, Clone, PartialEq)]
@@ -116,7 +119,7 @@ const RULES: [Rule; 30] = [
     members::shared_relay,
     members::no_disruption_budget,
     members::health_threshold,
-    members::builtin_provisioners,
+    members::built_in_provisioners,
     paths::relay,
     paths::nats,
     paths::unhealthy,
@@ -528,7 +531,7 @@ mod tests {
         assert_eq!(codes(&topology), []);
         topology.servers.push(server(Role::Provisioner, "a-0", ""));
         topology.servers.push(server(Role::Provisioner, "a-12", ""));
-        let builtin = only(&topology, Code::BuiltinProvisioners);
+        let builtin = only(&topology, Code::BuiltInProvisioners);
         assert_eq!(
             (builtin.severity, builtin.evidence.as_str()),
             (Severity::Info, "a-0, a-12 run within coderd")

@@ -36,6 +36,8 @@ mod kube_api;
 #[cfg(test)]
 mod kubernetes;
 #[cfg(test)]
+mod manifests;
+#[cfg(test)]
 mod metadata_server;
 #[cfg(test)]
 mod name_server;

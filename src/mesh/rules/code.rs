@@ -1,12 +1,14 @@
 //! The codes of findings about who stands where: a closed list, each with a severity, a remedy and a chapter in the docs.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
 use serde::Serialize;
 
-use crate::mesh::place::policy::{Policy, Severity};
+use super::severities::SeverityError;
+use crate::mesh::place::policy::Severity;
+
+mod entry;
 
 /// What can be found. The words are stable; docs/findings.md has a chapter for each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -82,13 +84,45 @@ pub enum Code {
     TcpRedirected,
     /// TCP takes far longer than the echo.
     PathsDiffer,
-    /// Replicas run provisioners of their own in a large deployment.
-    BuiltinProvisioners,
+    /// Something changes the number of coderd's replicas by itself.
+    AutoscaledCoderd,
+    /// Something changes the number of workspace proxies by itself.
+    AutoscaledProxy,
+    /// Nothing keeps replicas on different machines.
+    NoAntiAffinity,
+    /// Replicas are kept on different machines only as long as that is convenient.
+    SoftAntiAffinity,
+    /// What should keep replicas apart is about other pods.
+    SelectorMismatch,
+    /// Nothing spreads replicas over zones.
+    NoZoneSpread,
+    /// Replicas may run in different regions.
+    SeveralRegions,
+    /// Replicas do not tell each other how to reach them.
+    RelayUnset,
+    /// Replicas tell each other to come in by the front door.
+    RelayIsAccessUrl,
+    /// Network policies close the relay between replicas.
+    RelayBlocked,
+    /// Network policies close NATS between replicas.
+    NatsBlocked,
+    /// Replicas name something else than their own address for NATS.
+    ClusterHostNotPodIp,
+    /// coderd runs provisioners of its own.
+    BuiltInProvisioners,
+    /// Several provisioners run in one pod.
+    ProvisionersSharePod,
+    /// Provisioners run on coderd's machines.
+    ProvisionersBesideCoderd,
+    /// coderd does not tell its metrics.
+    PrometheusOff,
+    /// coderd does not tell how long its queries take.
+    DatabaseMetricsOff,
 }
 
 impl Code {
     /// All of them.
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 52] = [
         Self::Blind,
         Self::FewCoderd,
         Self::ManyCoderd,
@@ -124,166 +158,24 @@ impl Code {
         Self::ReplicaUnhealthy,
         Self::TcpRedirected,
         Self::PathsDiffer,
-        Self::BuiltinProvisioners,
+        Self::AutoscaledCoderd,
+        Self::AutoscaledProxy,
+        Self::NoAntiAffinity,
+        Self::SoftAntiAffinity,
+        Self::SelectorMismatch,
+        Self::NoZoneSpread,
+        Self::SeveralRegions,
+        Self::RelayUnset,
+        Self::RelayIsAccessUrl,
+        Self::RelayBlocked,
+        Self::NatsBlocked,
+        Self::ClusterHostNotPodIp,
+        Self::BuiltInProvisioners,
+        Self::ProvisionersSharePod,
+        Self::ProvisionersBesideCoderd,
+        Self::PrometheusOff,
+        Self::DatabaseMetricsOff,
     ];
-
-    fn entry(self) -> (&'static str, Severity, &'static str) {
-        use Severity::{Fail, Info, Warning};
-        match self {
-            Self::Blind => {
-                ("blind", Warning, "Name a source that sees coderd, or give it the rights that it lacks.")
-            }
-            Self::FewCoderd => ("few_coderd", Warning, "Run at least three replicas of coderd."),
-            Self::ManyCoderd => (
-                "many_coderd",
-                Info,
-                "Prefer fewer and larger replicas, unless Coder's reference for your size says so.",
-            ),
-            Self::SharedNode => (
-                "shared_node",
-                Warning,
-                "Keep replicas of coderd apart with a required anti-affinity by host name.",
-            ),
-            Self::SingleZone => (
-                "single_zone",
-                Warning,
-                "Spread coderd over the zones of its region with a topology spread constraint.",
-            ),
-            Self::CoderdCrossRegion => (
-                "coderd_cross_region",
-                Fail,
-                "Run all of coderd in one region, and workspace proxies near distant users.",
-            ),
-            Self::DatabaseCrossRegion => (
-                "database_cross_region",
-                Fail,
-                "Move the database into coderd's region, or coderd into the database's.",
-            ),
-            Self::DatabaseSameMetro => (
-                "database_same_metro",
-                Warning,
-                "Move the database into coderd's region, or watch this link: it crosses between two networks.",
-            ),
-            Self::DatabaseNodesFar => {
-                ("database_nodes_far", Warning, "Move the servers of the database near to each other.")
-            }
-            Self::StandbyLagging => {
-                ("standby_lagging", Warning, "Find out what holds the standby up before it has to take over.")
-            }
-            Self::DatabaseIsStandby => (
-                "database_is_standby",
-                Fail,
-                "Point the connection string at the primary, or at a name that follows it.",
-            ),
-            Self::DatabasePooled => (
-                "database_pooled",
-                Warning,
-                "Connect coderd to PostgreSQL itself, or through a pooler that keeps sessions.",
-            ),
-            Self::UnwatchedReplica => (
-                "unwatched_replica",
-                Warning,
-                "Run an agent beside every replica of coderd, and let it join this mesh.",
-            ),
-            Self::OneWay => (
-                "one_way",
-                Fail,
-                "Allow the missing direction in network policies, security groups and firewalls.",
-            ),
-            Self::CrossRegionSuspected => (
-                "cross_region_suspected",
-                Warning,
-                "Say where it stands, or find out what makes the way that long.",
-            ),
-            Self::LabelContradictsMeasurement => (
-                "label_contradicts_measurement",
-                Warning,
-                "Correct the label, or look for a detour on the way.",
-            ),
-            Self::LabelConflict => {
-                ("label_conflict", Warning, "Correct the source that is wrong about the region.")
-            }
-            Self::LabelOverruled => (
-                "label_overruled",
-                Info,
-                "Remove the setting, or correct it: a more trusted source knows better.",
-            ),
-            Self::LatencyDomains => (
-                "latency_domains",
-                Fail,
-                "Move the named nodes near to the others, or shorten the way to them.",
-            ),
-            Self::Detour => ("detour", Info, "Ask for the routes between the two: a shorter way exists."),
-            Self::Lopsided => {
-                ("lopsided", Info, "Compare the routes of both directions, and the load of both machines.")
-            }
-            Self::MixedVersions => {
-                ("mixed_versions", Warning, "Finish the update, so that all replicas run one version.")
-            }
-            Self::ClockSkew => {
-                ("clock_skew", Warning, "Set the clock by NTP: Coder tells live replicas by its clock.")
-            }
-            Self::SharedRelay => (
-                "shared_relay",
-                Warning,
-                "Give every replica its own CODER_DERP_SERVER_RELAY_URL, such as its pod's address.",
-            ),
-            Self::ProxyOtherRegion => {
-                ("proxy_other_region", Info, "Run the proxy in the region of the workspaces that it serves.")
-            }
-            Self::ProvisionerUnreachable => (
-                "provisioner_unreachable",
-                Warning,
-                "See whether the provisioner runs and may be reached from here.",
-            ),
-            Self::NoDisruptionBudget => {
-                ("no_disruption_budget", Info, "Add a PodDisruptionBudget that keeps most of coderd running.")
-            }
-            Self::HealthThreshold => {
-                ("health_threshold", Info, "Set CODER_HEALTH_CHECK_THRESHOLD_DATABASE to the budget.")
-            }
-            Self::RelayUnreachable => (
-                "relay_unreachable",
-                Fail,
-                "Let coderd's pods reach each other at the port of CODER_DERP_SERVER_RELAY_URL (NetworkPolicy, firewall).",
-            ),
-            Self::RelayUnconfirmed => (
-                "relay_unconfirmed",
-                Warning,
-                "See whether coderd's own pods reach the relay: run an agent in them, or look for the network rule.",
-            ),
-            Self::NatsUnreachable => (
-                "nats_unreachable",
-                Fail,
-                "Let coderd's pods reach each other at the port of NATS, 6222 by default (NetworkPolicy, firewall).",
-            ),
-            Self::NatsUnconfirmed => (
-                "nats_unconfirmed",
-                Warning,
-                "See whether coderd's own pods reach the port: run an agent in them, or look for the network rule.",
-            ),
-            Self::ReplicaUnhealthy => (
-                "replica_unhealthy",
-                Warning,
-                "See the replica's log: it runs and does not call itself well.",
-            ),
-            Self::TcpRedirected => (
-                "tcp_redirected",
-                Warning,
-                "Exempt the ports of coderd's relay and NATS from the service mesh or proxy that takes them over.",
-            ),
-            Self::PathsDiffer => (
-                "paths_differ",
-                Warning,
-                "Look for a proxy or another route on the way of TCP, and for a replica that is busy.",
-            ),
-            Self::BuiltinProvisioners => (
-                "builtin_provisioners",
-                Info,
-                "Set CODER_PROVISIONER_DAEMONS to 0 and run provisioners of their own.",
-            ),
-        }
-    }
 
     /// The stable word of this code.
     pub fn as_str(self) -> &'static str {
@@ -312,65 +204,12 @@ impl fmt::Display for Code {
     }
 }
 
-/// A setting of severities that cannot be understood.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum SeverityError {
-    /// No finding has this code.
-    #[error("'{0}' is not the code of a finding: docs/findings.md lists them")]
-    Code(String),
-    /// No severity.
-    #[error("{code}: '{value}' is not a severity: use fail, warning, info or off")]
-    Value {
-        /// The code that it was meant for.
-        code: Code,
-        /// What was given.
-        value: String,
-    },
-}
-
 impl FromStr for Code {
     type Err = SeverityError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let found = Self::ALL.into_iter().find(|code| code.as_str() == text);
         found.ok_or_else(|| SeverityError::Code(text.to_owned()))
-    }
-}
-
-/// How bad each finding is: the default, unless somebody said otherwise.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Severities {
-    said: BTreeMap<Code, Option<Severity>>,
-}
-
-impl Severities {
-    /// Sets one by its words: `fail`, `warning`, `info` or `off`.
-    pub fn set(&mut self, code: &str, value: &str) -> Result<(), SeverityError> {
-        let code: Code = code.parse()?;
-        let severity = match value {
-            "fail" => Some(Severity::Fail),
-            "warning" => Some(Severity::Warning),
-            "info" => Some(Severity::Info),
-            "off" => None,
-            _ => return Err(SeverityError::Value { code, value: value.to_owned() }),
-        };
-        self.said.insert(code, severity);
-        Ok(())
-    }
-
-    /// How bad this is; `None` is switched off.
-    pub fn of(&self, code: Code) -> Option<Severity> {
-        self.said.get(&code).copied().unwrap_or(Some(code.severity()))
-    }
-
-    /// What follows for two ends in different regions.
-    pub fn policy(&self) -> Policy {
-        Policy {
-            coderd_coderd: self.of(Code::CoderdCrossRegion),
-            coderd_database: self.of(Code::DatabaseCrossRegion),
-            coderd_database_same_metro: self.of(Code::DatabaseSameMetro),
-            database_database: self.of(Code::DatabaseNodesFar),
-        }
     }
 }
 
@@ -409,21 +248,5 @@ mod tests {
             let row = format!("| [`{code}`](#{code}) | {} |", code.severity().as_str());
             assert!(docs.contains(&row), "the table has no {row}");
         }
-    }
-
-    #[test]
-    fn severities_are_overridden_by_code_and_the_policy_follows() {
-        let mut severities = Severities::default();
-        assert_eq!(severities.of(Code::FewCoderd), Some(Severity::Warning));
-        assert_eq!(severities.policy(), Policy::default());
-        severities.set("few_coderd", "fail").unwrap();
-        severities.set("coderd_cross_region", "warning").unwrap();
-        severities.set("database_same_metro", "off").unwrap();
-        assert_eq!(severities.of(Code::FewCoderd), Some(Severity::Fail));
-        assert_eq!(severities.policy().coderd_coderd, Some(Severity::Warning));
-        assert_eq!(severities.policy().coderd_database_same_metro, None);
-        assert!(severities.set("few_coders", "fail").unwrap_err().to_string().contains("'few_coders'"));
-        let error = severities.set("few_coderd", "bad").unwrap_err().to_string();
-        assert_eq!(error, "few_coderd: 'bad' is not a severity: use fail, warning, info or off");
     }
 }

@@ -9,8 +9,10 @@ use crate::mesh::cause::ms;
 use crate::mesh::peer::Role;
 use crate::mesh::roster::Status;
 
-const FEW: usize = 3;
-const MANY: usize = 9;
+/// So many replicas of coderd there should be at least.
+pub const FEW_CODERD: usize = 3;
+/// And so many at most.
+pub const MANY_CODERD: usize = 9;
 /// Coder takes a replica for dead after 15 s without a heartbeat, by the clocks of two machines.
 const SKEW_MS: u64 = 1000;
 
@@ -25,7 +27,7 @@ pub(super) fn blind(seen: &Seen<'_>) -> Vec<Draft> {
 
 pub(super) fn few_coderd(seen: &Seen<'_>) -> Vec<Draft> {
     let coderd = seen.coderd();
-    if !seen.topology.all_coderd || coderd.is_empty() || coderd.len() >= FEW {
+    if !seen.topology.all_coderd || coderd.is_empty() || coderd.len() >= FEW_CODERD {
         return Vec::new();
     }
     let names: Vec<_> = coderd.iter().map(|index| seen.name(*index)).collect();
@@ -38,7 +40,7 @@ pub(super) fn few_coderd(seen: &Seen<'_>) -> Vec<Draft> {
 pub(super) fn many_coderd(seen: &Seen<'_>) -> Vec<Draft> {
     let count = seen.coderd().len();
     let evidence = format!("{count} replicas of coderd; every one of them talks to all others");
-    (count > MANY).then(|| Draft::new(Code::ManyCoderd, [], evidence)).into_iter().collect()
+    (count > MANY_CODERD).then(|| Draft::new(Code::ManyCoderd, [], evidence)).into_iter().collect()
 }
 
 pub(super) fn shared_node(seen: &Seen<'_>) -> Vec<Draft> {
@@ -143,9 +145,9 @@ pub(super) fn shared_relay(seen: &Seen<'_>) -> Vec<Draft> {
 
 /// Coder names a daemon within coderd by its host and a number. It builds workspaces where coderd should answer requests,
 /// which does not matter in a small deployment.
-pub(super) fn builtin_provisioners(seen: &Seen<'_>) -> Vec<Draft> {
+pub(super) fn built_in_provisioners(seen: &Seen<'_>) -> Vec<Draft> {
     let coderd = seen.coderd();
-    if coderd.len() < FEW {
+    if coderd.len() < FEW_CODERD {
         return Vec::new();
     }
     let names: Vec<_> = coderd.iter().map(|index| seen.name(*index)).collect();
@@ -163,7 +165,7 @@ pub(super) fn builtin_provisioners(seen: &Seen<'_>) -> Vec<Draft> {
         return Vec::new();
     }
     let evidence = format!("{} run within coderd", listed(&builtin));
-    vec![Draft::new(Code::BuiltinProvisioners, builtin, evidence)]
+    vec![Draft::new(Code::BuiltInProvisioners, builtin, evidence)]
 }
 
 pub(super) fn no_disruption_budget(seen: &Seen<'_>) -> Vec<Draft> {
