@@ -9,13 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::Uri;
-use hyper::header::{HOST, USER_AGENT};
-use hyper_util::rt::TokioIo;
+use http_body_util::Empty;
+use hyper::header::{ACCEPT, CONTENT_ENCODING, HOST, USER_AGENT};
+use hyper::{Request, Uri};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 
 use crate::sample::{Failure, Phases, Reason, Sample, Timing};
@@ -23,6 +21,10 @@ use crate::stopwatch::Stopwatch;
 use crate::target::HostPort;
 use crate::tcp::{connect, no_answer};
 use crate::{Order, Probe};
+
+pub mod exchange;
+
+use exchange::{Answer, ExchangeError, LONGEST_HEAD, ask};
 
 /// No health answer is longer; what is longer is not read.
 const MAX_BODY_BYTES: usize = 64 * 1024;
@@ -114,12 +116,66 @@ impl HttpProbe {
         Self { url, sni, tls }
     }
 
+    /// Reads the text behind this address, in pieces of any length, at most `longest` bytes of it. Nothing but a plain 200
+    /// is an answer. What was taken before a failure is of no use.
+    pub async fn read(
+        &self,
+        deadline: Duration,
+        longest: usize,
+        take: impl FnMut(&[u8]) + Send,
+    ) -> Result<(), Failure> {
+        let read = async {
+            let (answer, _) = self.ask(deadline, Some("text/plain;version=0.0.4")).await?;
+            if answer.status.is_redirection() {
+                return Err(status("it redirects, which is not followed: status", &answer));
+            }
+            if answer.status != hyper::StatusCode::OK {
+                return Err(status("the answer's status is", &answer));
+            }
+            if answer.headers.get(CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
+                return Err(Failure::new(Reason::Protocol, "the answer is compressed, which was not asked for"));
+            }
+            answer.pieces(longest, take).await.map_err(|error| match error {
+                ExchangeError::Http(error) => broken(&error),
+                error @ ExchangeError::TooLong(_) => Failure::new(Reason::Protocol, error.to_string()),
+            })
+        };
+        match tokio::time::timeout(deadline, read).await {
+            Ok(result) => result,
+            Err(_) => Err(no_answer(deadline)),
+        }
+    }
+
     async fn get(&self, deadline: Duration) -> Result<Timing, Failure> {
         let watch = Stopwatch::start();
+        let (answer, mut phases) = self.ask(deadline, None).await?;
+        if !answer.status.is_success() {
+            return Err(status("the answer's status is", &answer));
+        }
+        let rtt = answer.first_byte;
+        answer
+            .body(MAX_BODY_BYTES)
+            .await
+            .map_err(|error| Failure::new(Reason::Protocol, format!("the answer's body: {error}")))?;
+        phases.total = Some(watch.elapsed());
+        Ok(Timing { rtt, phases: Some(phases), encrypted: Some(self.url.tls), ..Timing::default() })
+    }
+
+    /// One request on a fresh connection, up to the head of its answer.
+    async fn ask(&self, deadline: Duration, accept: Option<&str>) -> Result<(Answer, Phases), Failure> {
         let connected = connect(&self.url.address, deadline).await?;
         let mut phases =
             Phases { resolve: connected.resolve, tcp: Some(connected.connect), ..Phases::default() };
-        let rtt = if self.url.tls {
+        let mut request = Request::get(&self.url.path_and_query)
+            .header(HOST, &self.url.authority)
+            .header(USER_AGENT, concat!("probe/", env!("CARGO_PKG_VERSION")));
+        if let Some(accept) = accept {
+            request = request.header(ACCEPT, accept);
+        }
+        let request = request
+            .body(Empty::<Bytes>::new())
+            .map_err(|error| Failure::new(Reason::Local, format!("cannot write the request: {error}")))?;
+        let answer = if self.url.tls {
             let name = self.sni.clone().unwrap_or_else(|| self.url.address.host.clone());
             let name = ServerName::try_from(name)
                 .map_err(|error| Failure::new(Reason::Tls, format!("no name for TLS: {error}")))?;
@@ -129,48 +185,21 @@ impl HttpProbe {
                 .await
                 .map_err(|error| Failure::new(Reason::Tls, format!("TLS handshake failed: {error}")))?;
             phases.tls = Some(handshake.elapsed());
-            self.exchange(stream).await?
+            ask(stream, request, LONGEST_HEAD).await
         } else {
-            self.exchange(connected.stream).await?
+            ask(connected.stream, request, LONGEST_HEAD).await
         };
-        phases.total = Some(watch.elapsed());
-        Ok(Timing { rtt, phases: Some(phases), encrypted: Some(self.url.tls), ..Timing::default() })
+        Ok((answer.map_err(|error| broken(&error))?, phases))
     }
+}
 
-    /// One request on this stream; the time to the first byte of the answer (its head).
-    async fn exchange<S>(&self, stream: S) -> Result<Duration, Failure>
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        let broken = |error: hyper::Error| {
-            let reason = if error.is_parse() { Reason::Protocol } else { Reason::Closed };
-            Failure::new(reason, format!("no HTTP answer: {error}"))
-        };
-        let (mut requests, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
-        let driver = AbortOnDrop(tokio::spawn(async move {
-            // An error of the connection is an error of the request, which is looked at below.
-            let _ = connection.await;
-        }));
-        let request = hyper::Request::get(&self.url.path_and_query)
-            .header(HOST, &self.url.authority)
-            .header(USER_AGENT, concat!("probe/", env!("CARGO_PKG_VERSION")))
-            .body(Empty::<Bytes>::new())
-            .map_err(|error| Failure::new(Reason::Local, format!("cannot write the request: {error}")))?;
-        let watch = Stopwatch::start();
-        let answer = requests.send_request(request).await.map_err(broken)?;
-        let first_byte = watch.elapsed();
-        let status = answer.status();
-        if !status.is_success() {
-            return Err(Failure::new(Reason::Status, format!("the answer's status is {status}")));
-        }
-        Limited::new(answer.into_body(), MAX_BODY_BYTES)
-            .collect()
-            .await
-            .map_err(|error| Failure::new(Reason::Protocol, format!("the answer's body: {error}")))?;
-        drop(driver);
-        Ok(first_byte)
-    }
+fn broken(error: &hyper::Error) -> Failure {
+    let reason = if error.is_parse() { Reason::Protocol } else { Reason::Closed };
+    Failure::new(reason, format!("no HTTP answer: {error}"))
+}
+
+fn status(text: &str, answer: &Answer) -> Failure {
+    Failure::new(Reason::Status, format!("{text} {}", answer.status))
 }
 
 impl Probe for HttpProbe {
@@ -182,14 +211,6 @@ impl Probe for HttpProbe {
             Ok(Err(failure)) => failure.into(),
             Err(_) => no_answer(order.deadline).into(),
         }
-    }
-}
-
-struct AbortOnDrop(tokio::task::JoinHandle<()>);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
     }
 }
 
