@@ -133,7 +133,10 @@ impl HttpProbe {
                 return Err(status("the answer's status is", &answer));
             }
             if answer.headers.get(CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
-                return Err(Failure::new(Reason::Protocol, "the answer is compressed, which was not asked for"));
+                return Err(Failure::new(
+                    Reason::Protocol,
+                    "the answer is compressed, which was not asked for",
+                ));
             }
             answer.pieces(longest, take).await.map_err(|error| match error {
                 ExchangeError::Http(error) => broken(&error),
