@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::agent::measuring::{Event, Job, Measuring, MeasuringError};
+use crate::coder_metrics;
 use crate::discovery;
 use crate::mesh::budget::{Budgets, Limit};
 use crate::mesh::peer::{Link, Role};
@@ -23,6 +24,7 @@ use crate::mesh::series::Series;
 use crate::mesh::verdict::{self, Rule, Verdict, judge};
 use crate::mesh::window::Window;
 
+mod attributing;
 mod discover;
 
 pub use crate::agent::measuring::Settings as MeasuringSettings;
@@ -73,6 +75,8 @@ pub struct Settings {
     pub measuring: MeasuringSettings,
     /// Where to look for more targets.
     pub discovery: discovery::Settings,
+    /// Whose own metrics are held beside what is measured.
+    pub metrics: coder_metrics::Settings,
 }
 
 impl Settings {
@@ -144,11 +148,14 @@ pub async fn run(mut settings: Settings, progress: impl FnMut(Progress)) -> Resu
     let targets = settings.targets.into_iter().zip(limits);
     let targets = targets.map(|((link, target), limit)| (link, target, limit)).collect();
     let start = now();
+    let attributing = attributing::Attributing::begin(settings.metrics);
     let looks = look(&measuring, targets, &rule, progress).await;
     measuring.stop().await;
     let topology = found.topology();
     let report = Report::new(&looks?, rule, now().duration_since(start));
-    Ok(report.with_notes(found.notes, found.failed).with_topology(topology))
+    let report = report.with_notes(found.notes, found.failed).with_topology(topology);
+    let attribution = attributing.end(&report.targets).await;
+    Ok(report.with_attribution(attribution))
 }
 
 /// A look under way.
@@ -283,6 +290,7 @@ mod tests {
             depth,
             measuring: MeasuringSettings::default(),
             discovery: discovery::Settings::default(),
+            metrics: coder_metrics::Settings::default(),
         }
     }
 

@@ -11,13 +11,14 @@ use clap::ValueEnum;
 use super::targets::parse_limit;
 use super::{ConfigError, Environment, fault};
 use crate::cli::{self, AgentArgs, Output};
+use crate::coder_metrics::EVERY_AT_LEAST;
 use crate::mesh::budget::{Budgets, Limit};
 use crate::mesh::links::{Intervals, Rules};
 use crate::mesh::rules::{Book, Code};
 use crate::mesh::state::Graces;
 
 /// Every key there is.
-pub(super) const KEYS: [&str; 43] = [
+pub(super) const KEYS: [&str; 45] = [
     "name",
     "role",
     "node",
@@ -44,6 +45,8 @@ pub(super) const KEYS: [&str; 43] = [
     "discovery.kubernetes_namespace",
     "discovery.kubernetes_coderd",
     "discovery.kubernetes_agents",
+    "attribution.coderd_metrics",
+    "attribution.every",
     "placement.regions",
     "budgets.quantile",
     "budgets.coderd_coderd",
@@ -208,6 +211,9 @@ impl Layers<'_> {
             targets.postgres_url_file =
                 self.list("targets.postgres_url_file")?.into_iter().map(Into::into).collect();
         }
+        if args.metrics.coderd_metrics.is_empty() {
+            args.metrics.coderd_metrics = self.list("attribution.coderd_metrics")?;
+        }
         let discovery = &mut args.discovery;
         if discovery.discover.is_empty() {
             discovery.discover = self.list("discovery.from")?;
@@ -229,6 +235,16 @@ impl Layers<'_> {
             })
         })?;
         Ok(args)
+    }
+
+    /// How often each coderd's metrics are read.
+    pub(super) fn metrics_every(&self) -> Result<Option<Duration>, ConfigError> {
+        self.parse("attribution.every", |text| match cli::duration(text)? {
+            every if every < EVERY_AT_LEAST => {
+                Err(format!("no coderd is asked more often: {EVERY_AT_LEAST:?} or longer"))
+            }
+            every => Ok(every),
+        })
     }
 
     /// What the whole mesh is judged by.
