@@ -103,9 +103,10 @@ impl Agent {
         let mut places = self.settings.metrics.places.clone();
         if self.settings.metrics.beside {
             let own = self.identity().sighting();
-            for replica in beside(&own, self.found.members()) {
-                let relay = replica.facts.relay.as_deref().and_then(relay_address);
-                let Some(mut address) = relay.filter(|_| replica.facts.role == Some(Role::Coderd)) else {
+            // A database may stand nearer, and has none.
+            let replicas = self.found.members().iter().filter(|one| one.facts.role == Some(Role::Coderd));
+            for replica in beside(&own, &replicas.cloned().collect::<Vec<_>>()) {
+                let Some(mut address) = replica.facts.relay.as_deref().and_then(relay_address) else {
                     continue;
                 };
                 address.port = coder_metrics::PORT;

@@ -12,7 +12,6 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::binomial;
-use super::cause::ms;
 
 mod histogram;
 mod ours;
@@ -273,7 +272,7 @@ impl Seen<'_> {
                 };
                 format!(
                     "coderd's pings, which also wait for a free connection, took {}{doubt} (p95 of {}, coderd_db_query_latencies_seconds)",
-                    p95(ping),
+                    ping.p95_in_words(),
                     of(ping)
                 )
             }
@@ -286,7 +285,7 @@ impl Seen<'_> {
             (Some(api), Level::TooFew) => format!("it answered only {} API requests", api.count()),
             (Some(api), _) => format!(
                 "its API requests took {} (p95 of {}, coderd_api_request_latencies_seconds)",
-                p95(api),
+                api.p95_in_words(),
                 of(api)
             ),
         }
@@ -295,15 +294,7 @@ impl Seen<'_> {
     fn messages(&self) -> Option<String> {
         let (backend, figure) = self.sluggish?;
         let backend = backend.as_str();
-        Some(format!("its messages through {backend} took {} (p95 of {})", p95(figure), of(figure)))
-    }
-}
-
-fn p95(figure: &Figure) -> String {
-    match (&figure.values, figure.quantile(QUANTILE)) {
-        (_, None) => "an unknown time".to_owned(),
-        (Values::Readings(_), Some(exact)) => ms(exact.from),
-        (Values::Histogram(_), Some(range)) => range.to_string(),
+        Some(format!("its messages through {backend} took {} (p95 of {})", figure.p95_in_words(), of(figure)))
     }
 }
 

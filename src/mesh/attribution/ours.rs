@@ -113,3 +113,43 @@ fn slow(reason: Reason) -> Level {
         _ => Level::SlowWay,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use probes::sample::Reason as Failed;
+
+    use super::*;
+
+    #[test]
+    fn a_link_over_its_budget_is_the_ways_or_the_servers_and_silence_is_neither() {
+        for (reason, level) in [
+            (Reason::Placement, Level::SlowWay),
+            (Reason::Jitter, Level::SlowWay),
+            (Reason::Loss, Level::SlowWay),
+            (Reason::Server, Level::SlowServer),
+            (Reason::ServerOrProxy, Level::SlowServer),
+            (Reason::NoReply(Failed::Timeout), Level::Unknown),
+            (Reason::SelfNoise, Level::Unknown),
+        ] {
+            assert_eq!(slow(reason), level, "{reason}");
+        }
+        assert!(Level::SlowWay > Level::SlowServer && Level::SlowServer > Level::Unknown);
+        assert!(
+            Level::Unknown > Level::Fast,
+            "the worst of several databases is held beside Coder's figures"
+        );
+    }
+
+    #[test]
+    fn only_echoes_and_queries_with_a_budget_are_compared() {
+        let of = |kind, limit| {
+            OurLink::new("a", kind, limit, Level::Fast, Reason::WithinBudget, 9, &Figures::default())
+        };
+        let budget = Some(Duration::from_millis(10));
+        assert!(of(Kind::Postgres, budget).is_some_and(|link| link.is_database));
+        assert!(of(Kind::Peer, budget).is_some_and(|link| !link.is_database));
+        for (kind, limit) in [(Kind::Tcp, budget), (Kind::Http, budget), (Kind::Peer, None)] {
+            assert_eq!(of(kind, limit), None);
+        }
+    }
+}

@@ -6,6 +6,8 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::histogram::{Histogram, Range};
+use crate::mesh::cause::ms;
+use crate::mesh::distribution::Distribution;
 
 /// As long as the links' window at one outcome a second, so that both speak of the same time.
 const WINDOW: Duration = Duration::from_secs(300);
@@ -131,10 +133,18 @@ impl Figure {
         match &self.values {
             Values::Histogram(histogram) => histogram.quantile(quantile),
             Values::Readings(readings) => {
-                let value =
-                    crate::mesh::distribution::Distribution::of(readings.clone()).quantile(quantile)?;
+                let value = Distribution::of(readings.clone()).quantile(quantile)?;
                 Some(Range { from: value, to: Some(value) })
             }
+        }
+    }
+
+    /// The 95th percentile: «5 to 10 ms», or «6.20 ms» where it is exact.
+    pub fn p95_in_words(&self) -> String {
+        match (&self.values, self.quantile(0.95)) {
+            (_, None) => "an unknown time".to_owned(),
+            (Values::Readings(_), Some(exact)) => ms(exact.from),
+            (Values::Histogram(_), Some(range)) => range.to_string(),
         }
     }
 
