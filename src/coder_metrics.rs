@@ -1,7 +1,7 @@
 //! The door through which coderd's own metrics come in: one page now and then, and nothing that could be felt there.
 //!
 //! One address after the other, each at most as often as [`Settings::every`] says, on a fresh connection with a deadline and
-//! a limit of size, without redirects and proxies. What is wanted is read as it comes ([`exposition`]); the page is never
+//! a limit of size, without redirects and proxies. What is wanted is read as it comes; the page is never
 //! held. Whoever cannot be read is no reason to stop anything.
 
 use std::path::PathBuf;

@@ -71,9 +71,17 @@ pub(super) fn name_of(line: &[u8]) -> Option<&str> {
     std::str::from_utf8(name).ok()
 }
 
+/// Labels with their values, in the order of the line.
+pub(super) type Labels<'a> = Vec<(&'a str, Cow<'a, str>)>;
+
+/// The value of a label.
+pub(super) fn label<'a>(labels: &'a Labels<'_>, name: &str) -> Option<&'a str> {
+    labels.iter().find(|(other, _)| *other == name).map(|(_, value)| value.as_ref())
+}
+
 /// The labels and the value of a line; its timestamp and its exemplar are nobody's business. `None` where it cannot be
 /// read.
-pub(super) fn sample_of(line: &[u8]) -> Option<(Vec<(&str, Cow<'_, str>)>, f64)> {
+pub(super) fn sample_of(line: &[u8]) -> Option<(Labels<'_>, f64)> {
     let line = std::str::from_utf8(line).ok()?.trim();
     let after_name = line.find(|c: char| c == '{' || c.is_ascii_whitespace())?;
     let mut rest = line[after_name..].trim_start();

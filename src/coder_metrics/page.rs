@@ -1,11 +1,9 @@
 //! What is wanted of a page of coderd's metrics: two histograms, the latencies of its pubsub, and when it began.
 
-use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::exposition::{Lines, name_of, sample_of};
-use crate::mesh::attribution::{Backend, Histogram, Latency, Page, Pubsub};
+use super::exposition::{Labels, Lines, label, name_of, sample_of};
+use crate::mesh::attribution::{Backend, Histogram, Latency, Page};
 
 /// Why a page says nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -109,7 +107,7 @@ impl Seen {
     fn query(&mut self, line: &[u8]) -> Option<()> {
         let (labels, edge, count) = bucket(line)?;
         self.page.collects_queries = true;
-        if labels.get("query").is_some_and(|query| query == "Ping") {
+        if label(&labels, "query") == Some("Ping") {
             self.page.ping.get_or_insert_default().add(edge, count);
         }
         Some(())
@@ -117,8 +115,7 @@ impl Seen {
 
     fn message(&mut self, line: &[u8], backend: Option<Backend>, way: Way, is_bucket: bool) -> Option<()> {
         let (labels, value) = sample_of(line)?;
-        let label = labels.iter().find(|(name, _)| *name == "backend").map(|(_, value)| value.as_ref());
-        let backend = backend.unwrap_or(match label {
+        let backend = backend.unwrap_or(match label(&labels, "backend") {
             Some("postgres") => Backend::Postgres,
             Some("nats") => Backend::Nats,
             // Gauges without a label are from the time when there was no other.
@@ -126,7 +123,7 @@ impl Seen {
             _ => Backend::Unknown,
         });
         let latency = if is_bucket { Some(bucket(line)?) } else { None };
-        let latencies = self.page.pubsub.entry(backend).or_insert_with(Pubsub::default);
+        let latencies = self.page.pubsub.entry(backend).or_default();
         let slot = match way {
             Way::Send => &mut latencies.send,
             Way::Receive => &mut latencies.receive,
@@ -165,10 +162,9 @@ fn message(name: &str) -> Option<(Option<Backend>, Way, bool)> {
 }
 
 /// The labels, the edge and the count of a bucket.
-fn bucket(line: &[u8]) -> Option<(BTreeMap<&str, Cow<'_, str>>, Duration, u64)> {
+fn bucket(line: &[u8]) -> Option<(Labels<'_>, Duration, u64)> {
     let (labels, count) = sample_of(line)?;
-    let labels: BTreeMap<_, _> = labels.into_iter().collect();
-    let edge: f64 = labels.get("le")?.parse().ok()?;
+    let edge: f64 = label(&labels, "le")?.parse().ok()?;
     let edge = if edge == f64::INFINITY { Duration::MAX } else { Duration::try_from_secs_f64(edge).ok()? };
     Some((labels, edge, whole(count)?))
 }
@@ -186,7 +182,10 @@ fn whole(count: f64) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
+    use crate::mesh::attribution::Pubsub;
 
     fn page(text: &str) -> Result<Page, PageError> {
         let mut collector = Collector::default();
