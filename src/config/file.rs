@@ -393,6 +393,18 @@ mod tests {
     }
 
     #[test]
+    fn no_coderd_is_asked_more_often_than_every_15_seconds() {
+        let every = |text: &str| {
+            let file = File::parse(text)?;
+            Layers { file, env: &|_| None }.metrics_every().map_err(|error| error.to_string())
+        };
+        assert_eq!(every("[attribution]\nevery = \"15s\""), Ok(Some(Duration::from_secs(15))));
+        assert_eq!(every(SAMPLE), Ok(Some(crate::coder_metrics::Settings::default().every)));
+        let error = every("[attribution]\nevery = \"14s\"").unwrap_err();
+        assert!(error.contains("attribution.every: '14s': no coderd is asked more often: 15s"), "{error}");
+    }
+
+    #[test]
     fn a_fault_names_its_key_and_what_to_do() {
         for (text, part) in [
             ("nmae = \"a\"", "did you mean 'name'?"),

@@ -359,19 +359,3 @@ fn auto_is_the_replica_that_the_agent_stands_beside_and_no_other() {
     assert_eq!(told.as_array().unwrap().len(), 1, "{told:#}");
     assert_eq!(told[0]["url"], "http://127.0.0.9:2112/metrics", "{told:#}");
 }
-
-#[test]
-fn no_coderd_is_asked_more_often_than_every_15_seconds() {
-    let secret = Secret::new();
-    let run = Run::of(
-        probe(&["agent", "--listen", "127.0.0.1:0", "--web", "127.0.0.1:0"])
-            .env("PROBE_MESH_SECRET_FILE", &secret.path)
-            .env("PROBE_ATTRIBUTION__EVERY", "1s"),
-    );
-    assert_eq!(run.code, Some(2));
-    assert!(
-        run.stderr.contains("PROBE_ATTRIBUTION__EVERY: '1s': no coderd is asked more often"),
-        "{}",
-        run.stderr
-    );
-}
