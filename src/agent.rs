@@ -13,6 +13,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
+use crate::coder_metrics;
 use crate::discovery::{self, News, Sources};
 use crate::export::standing::OwnTiming;
 use crate::mesh::links::{Links, Rules};
@@ -22,6 +23,7 @@ use crate::mesh::schedule::Schedule;
 use crate::mesh::standing::Standing;
 use crate::web;
 
+mod attributing;
 mod changes;
 pub(crate) mod found;
 mod letters;
@@ -61,6 +63,8 @@ pub struct Settings {
     pub discovery: discovery::Settings,
     /// What the whole mesh is judged by.
     pub book: Book,
+    /// Whose own metrics are held beside what is measured.
+    pub metrics: coder_metrics::Settings,
 }
 
 /// How settings are read anew.
@@ -105,6 +109,8 @@ enum Event {
     Write,
     /// A source of discovery has something to tell.
     News(News),
+    /// Coderd's metrics are to be read, or have been.
+    Metrics(attributing::Step),
     /// Time to look at our own performance.
     LookAtOurselves,
     /// The measuring thread is gone.
@@ -121,6 +127,7 @@ struct Agent {
     found: Found,
     letters: letters::Letters,
     judged: topology::Judged,
+    attributing: attributing::Attributing,
     measuring: Measuring,
     events: mpsc::UnboundedSender<measuring::Event>,
     own: own::Own,
@@ -152,6 +159,7 @@ pub async fn run(
         found: Found::default(),
         letters: letters::Letters::default(),
         judged: topology::Judged::default(),
+        attributing: attributing::Attributing::new(&settings.metrics, &settings.own.name, now()),
         own: own::Own::new(),
         throttled: None,
         database_wanted: watch::Sender::new(!Agent::waits_for_kubernetes(&settings)),
@@ -201,6 +209,7 @@ pub async fn run(
                 tracing::error!(%fault, "a source of discovery has failed for good: this is a fault to report");
                 continue;
             }
+            step = agent.attributing.next() => Event::Metrics(step),
             Some(question) = asked.recv() => Event::Asked(question),
             _ = look_at_ourselves.tick() => Event::LookAtOurselves,
             () = sleep_until(wake) => Event::Wake,
@@ -216,6 +225,7 @@ pub async fn run(
             Event::Letter(letter) => agent.read(letter).await,
             Event::Write => agent.write().await,
             Event::News(news) => agent.hear(news).await,
+            Event::Metrics(step) => agent.attribute(step),
             Event::LookAtOurselves => agent.look_at_ourselves(),
             Event::Ended => return Err(MeasuringError::Ended.into()),
             Event::Stop => break,
@@ -316,6 +326,7 @@ impl Agent {
         standing.agents = self.letters.whole.agents(now).cloned().collect();
         standing.letters_dropped = self.letters.whole.dropped();
         standing.sources = self.found.sources(now);
+        standing.attribution = self.attributing.told(&standing.links, now);
         standing.findings = self.judged.findings.all().into_iter().cloned().collect();
         standing
     }

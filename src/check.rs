@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::agent::measuring::{Event, Job, Measuring, MeasuringError};
+use crate::coder_metrics;
 use crate::discovery;
 use crate::mesh::budget::{Budgets, Limit};
 use crate::mesh::links::Intervals;
@@ -24,6 +25,7 @@ use crate::mesh::series::Series;
 use crate::mesh::verdict::{self, Rule, Verdict, judge};
 use crate::mesh::window::Window;
 
+mod attributing;
 mod discover;
 
 pub use crate::agent::measuring::Settings as MeasuringSettings;
@@ -74,6 +76,8 @@ pub struct Settings {
     pub measuring: MeasuringSettings,
     /// Where to look for more targets.
     pub discovery: discovery::Settings,
+    /// Whose own metrics are held beside what is measured.
+    pub metrics: coder_metrics::Settings,
 }
 
 impl Settings {
@@ -148,12 +152,15 @@ pub async fn run(mut settings: Settings, progress: impl FnMut(Progress)) -> Resu
     let targets = settings.targets.into_iter().zip(limits);
     let targets = targets.map(|((link, target), limit)| (link, target, limit)).collect();
     let start = now();
+    let attributing = attributing::Attributing::begin(settings.metrics);
     let looks = look(&measuring, targets, &rule, progress).await;
     measuring.stop().await;
     let looks = looks?;
     let topology = found.topology(&looks);
     let report = Report::new(&looks, rule, now().duration_since(start));
-    Ok(report.with_notes(found.notes, found.failed).with_topology(topology))
+    let report = report.with_notes(found.notes, found.failed).with_topology(topology);
+    let attribution = attributing.end(&report.targets).await;
+    Ok(report.with_attribution(attribution))
 }
 
 /// A look under way.
@@ -297,6 +304,7 @@ mod tests {
             depth,
             measuring: MeasuringSettings::default(),
             discovery: discovery::Settings::default(),
+            metrics: coder_metrics::Settings::default(),
         }
     }
 

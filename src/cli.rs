@@ -122,6 +122,23 @@ pub struct DiscoveryArgs {
     pub no_cloud_metadata: bool,
 }
 
+/// Coder's own account of itself.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Coder's own metrics")]
+pub struct MetricsArgs {
+    /// Address of coderd's metrics (CODER_PROMETHEUS_ADDRESS), like http://coderd-1:2112/metrics, to tell whether
+    /// slowness is the network's, the database's or coderd's own. In an agent also auto: those of the replica that it
+    /// stands beside, at port 2112
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "PROBE_CODERD_METRICS",
+        value_delimiter = ',',
+        hide_env_values = true
+    )]
+    pub coderd_metrics: Vec<String>,
+}
+
 /// `probe check`.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "Examples:
@@ -192,6 +209,9 @@ pub struct CheckArgs {
     #[arg(short, long, value_name = "FORM", default_value = "human")]
     pub output: Output,
 
+    /// Coder's own metrics.
+    #[command(flatten)]
+    pub metrics: MetricsArgs,
     /// Discovery.
     #[command(flatten)]
     pub discovery: DiscoveryArgs,
@@ -258,6 +278,9 @@ pub struct AgentArgs {
     /// Targets.
     #[command(flatten)]
     pub targets: TargetArgs,
+    /// Coder's own metrics.
+    #[command(flatten)]
+    pub metrics: MetricsArgs,
     /// Discovery.
     #[command(flatten)]
     pub discovery: DiscoveryArgs,

@@ -21,6 +21,7 @@ use crate::plan::{self, Spot};
 mod discovery;
 mod file;
 mod manifests;
+mod metrics;
 mod targets;
 
 use file::{File, Layers};
@@ -99,6 +100,7 @@ pub fn check(args: &CheckArgs, env: Environment<'_>) -> Result<check::Settings, 
             http_ca: args.targets.http_ca.clone(),
         },
         discovery,
+        metrics: metrics::of_check(&args.metrics, args.targets.http_ca.as_ref())?,
     })
 }
 
@@ -152,6 +154,7 @@ pub fn agent(args: &AgentArgs, env: Environment<'_>) -> Result<agent::Settings, 
         },
         web: args.web.unwrap_or(WEB),
         discovery: crate::discovery::Settings { claims, ..found },
+        metrics: metrics::of_agent(&args.metrics, args.targets.http_ca.as_ref(), layers.metrics_every()?)?,
         own,
         targets,
         rules: layers.rules()?,

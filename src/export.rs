@@ -1,5 +1,6 @@
 //! The door out: one report, many dresses. Nothing here measures or judges.
 
+mod attribution;
 pub mod json;
 mod mesh;
 pub mod standing;

@@ -16,12 +16,14 @@
 //! * [`verdict`] – one bounded look: pass, fail or inconclusive;
 //! * [`state`] – the continuous verdict of one link, with hysteresis; [`links`] – all links of an agent;
 //! * [`whole`] – what all agents say of their own links;
+//! * [`attribution`] – whose slowness it is, where coderd's own metrics can be read;
 //! * [`report`], [`standing`] – all of it as data; the only thing that exporters see.
 //!
 //! **The rule.** The budget asks that a quantile (p95 by default) of the round trip stays below 10 ms. A slot whose
 //! reply takes the budget or longer, or never comes, is an exceedance. Passing, failing, raising and clearing are all
 //! statements about the true share of exceedances, each with a stated error; no guess is ever passed off as a verdict.
 
+pub mod attribution;
 pub mod binomial;
 pub mod budget;
 pub mod cause;

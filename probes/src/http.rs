@@ -9,13 +9,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::Uri;
-use hyper::header::{HOST, USER_AGENT};
-use hyper_util::rt::TokioIo;
+use http_body_util::Empty;
+use hyper::header::{ACCEPT, CONTENT_ENCODING, HOST, USER_AGENT};
+use hyper::{Request, Uri};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 
 use crate::sample::{Failure, Phases, Reason, Sample, Timing};
@@ -23,6 +21,10 @@ use crate::stopwatch::Stopwatch;
 use crate::target::HostPort;
 use crate::tcp::{connect, no_answer};
 use crate::{Order, Probe, Step};
+
+pub mod exchange;
+
+use exchange::{Answer, Connection, ExchangeError, LONGEST_HEAD};
 
 /// No health answer is longer; what is longer is not read.
 const MAX_BODY_BYTES: usize = 64 * 1024;
@@ -114,12 +116,77 @@ impl HttpProbe {
         Self { url, sni, tls }
     }
 
+    /// Reads the text behind this address, in pieces of any length, at most `longest` bytes of it. Nothing but a plain 200
+    /// is an answer. What was taken before a failure is of no use.
+    pub async fn read(
+        &self,
+        deadline: Duration,
+        longest: usize,
+        take: impl FnMut(&[u8]) + Send,
+    ) -> Result<(), Failure> {
+        let read = async {
+            let (answer, _) = self.ask(deadline, Some("text/plain;version=0.0.4")).await?;
+            if answer.status.is_redirection() {
+                return Err(status("it redirects, which is not followed: status", &answer));
+            }
+            if answer.status != hyper::StatusCode::OK {
+                return Err(status("the answer's status is", &answer));
+            }
+            if answer.headers.get(CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
+                return Err(Failure::new(
+                    Reason::Protocol,
+                    "the answer is compressed, which was not asked for",
+                ));
+            }
+            answer.pieces(longest, take).await.map_err(|error| match error {
+                ExchangeError::Http(error) => broken(&error),
+                error @ ExchangeError::TooLong(_) => Failure::new(Reason::Protocol, error.to_string()),
+            })
+        };
+        match tokio::time::timeout(deadline, read).await {
+            Ok(result) => result,
+            Err(_) => Err(no_answer(deadline)),
+        }
+    }
+
     async fn get(&self, deadline: Duration) -> Result<Timing, Failure> {
         let watch = Stopwatch::start();
-        let (mut connection, mut phases) = self.open(deadline).await?;
-        let rtt = connection.ask(&self.url).await?;
+        let (answer, mut phases) = self.ask(deadline, None).await?;
+        let rtt = self.finish(answer).await?;
         phases.total = Some(watch.elapsed());
         Ok(Timing { rtt, phases: Some(phases), encrypted: Some(self.url.tls), ..Timing::default() })
+    }
+
+    /// Reads the rest of a good answer; the time to its first byte.
+    async fn finish(&self, answer: Answer) -> Result<Duration, Failure> {
+        if !answer.status.is_success() {
+            return Err(status("the answer's status is", &answer));
+        }
+        let first_byte = answer.first_byte;
+        answer
+            .body(MAX_BODY_BYTES)
+            .await
+            .map_err(|error| Failure::new(Reason::Protocol, format!("the answer's body: {error}")))?;
+        Ok(first_byte)
+    }
+
+    /// One request on a fresh connection, up to the head of its answer.
+    async fn ask(&self, deadline: Duration, accept: Option<&str>) -> Result<(Answer, Phases), Failure> {
+        let (connection, phases) = self.open(deadline).await?;
+        let answer = connection.ask_once(self.request(accept)?).await.map_err(|error| broken(&error))?;
+        Ok((answer, phases))
+    }
+
+    fn request(&self, accept: Option<&str>) -> Result<Request<Empty<Bytes>>, Failure> {
+        let mut request = Request::get(&self.url.path_and_query)
+            .header(HOST, &self.url.authority)
+            .header(USER_AGENT, concat!("probe/", env!("CARGO_PKG_VERSION")));
+        if let Some(accept) = accept {
+            request = request.header(ACCEPT, accept);
+        }
+        request
+            .body(Empty::<Bytes>::new())
+            .map_err(|error| Failure::new(Reason::Local, format!("cannot write the request: {error}")))
     }
 
     /// A connection on which nothing has been asked yet.
@@ -127,73 +194,31 @@ impl HttpProbe {
         let connected = connect(&self.url.address, deadline).await?;
         let mut phases =
             Phases { resolve: connected.resolve, tcp: Some(connected.connect), ..Phases::default() };
-        if !self.url.tls {
-            return Ok((Connection::over(connected.stream).await?, phases));
-        }
-        let name = self.sni.clone().unwrap_or_else(|| self.url.address.host.clone());
-        let name = ServerName::try_from(name)
-            .map_err(|error| Failure::new(Reason::Tls, format!("no name for TLS: {error}")))?;
-        let handshake = Stopwatch::start();
-        let stream = TlsConnector::from(Arc::clone(&self.tls))
-            .connect(name, connected.stream)
-            .await
-            .map_err(|error| Failure::new(Reason::Tls, format!("TLS handshake failed: {error}")))?;
-        phases.tls = Some(handshake.elapsed());
-        Ok((Connection::over(stream).await?, phases))
-    }
-}
-
-/// An HTTP connection.
-struct Connection {
-    requests: hyper::client::conn::http1::SendRequest<Empty<Bytes>>,
-    _driver: AbortOnDrop,
-}
-
-impl Connection {
-    async fn over<S>(stream: S) -> Result<Self, Failure>
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        let (requests, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| broken(&error))?;
-        let driver = AbortOnDrop(tokio::spawn(async move {
-            // An error of the connection is an error of the request, which is looked at there.
-            let _ = connection.await;
-        }));
-        Ok(Self { requests, _driver: driver })
-    }
-
-    /// One request; the time to the first byte of the answer (its head).
-    async fn ask(&mut self, url: &HttpUrl) -> Result<Duration, Failure> {
-        let request = hyper::Request::get(&url.path_and_query)
-            .header(HOST, &url.authority)
-            .header(USER_AGENT, concat!("probe/", env!("CARGO_PKG_VERSION")))
-            .body(Empty::<Bytes>::new())
-            .map_err(|error| Failure::new(Reason::Local, format!("cannot write the request: {error}")))?;
-        let watch = Stopwatch::start();
-        let answer = self.requests.send_request(request).await.map_err(|error| broken(&error))?;
-        let first_byte = watch.elapsed();
-        let status = answer.status();
-        if !status.is_success() {
-            return Err(Failure::new(Reason::Status, format!("the answer's status is {status}")));
-        }
-        Limited::new(answer.into_body(), MAX_BODY_BYTES)
-            .collect()
-            .await
-            .map_err(|error| Failure::new(Reason::Protocol, format!("the answer's body: {error}")))?;
-        Ok(first_byte)
-    }
-
-    /// Whether another request may be sent on it.
-    fn stands(&self) -> bool {
-        self.requests.is_ready() && !self.requests.is_closed()
+        let connection = if self.url.tls {
+            let name = self.sni.clone().unwrap_or_else(|| self.url.address.host.clone());
+            let name = ServerName::try_from(name)
+                .map_err(|error| Failure::new(Reason::Tls, format!("no name for TLS: {error}")))?;
+            let handshake = Stopwatch::start();
+            let stream = TlsConnector::from(Arc::clone(&self.tls))
+                .connect(name, connected.stream)
+                .await
+                .map_err(|error| Failure::new(Reason::Tls, format!("TLS handshake failed: {error}")))?;
+            phases.tls = Some(handshake.elapsed());
+            Connection::over(stream, LONGEST_HEAD).await
+        } else {
+            Connection::over(connected.stream, LONGEST_HEAD).await
+        };
+        Ok((connection.map_err(|error| broken(&error))?, phases))
     }
 }
 
 fn broken(error: &hyper::Error) -> Failure {
     let reason = if error.is_parse() { Reason::Protocol } else { Reason::Closed };
     Failure::new(reason, format!("no HTTP answer: {error}"))
+}
+
+fn status(text: &str, answer: &Answer) -> Failure {
+    Failure::new(Reason::Status, format!("{text} {}", answer.status))
 }
 
 impl Probe for HttpProbe {
@@ -233,7 +258,8 @@ impl RelayProbe {
                 (connection, Some(phases))
             }
         };
-        let rtt = connection.ask(&self.http.url).await?;
+        let answer = connection.ask(self.http.request(None)?).await.map_err(|error| broken(&error))?;
+        let rtt = self.http.finish(answer).await?;
         *self.lock() = Some(connection);
         Ok(Timing { rtt, phases, encrypted: Some(self.http.url.tls), ..Timing::default() })
     }
@@ -254,14 +280,6 @@ impl Probe for RelayProbe {
             Ok(Err(failure)) => failure.into(),
             Err(_) => no_answer(order.deadline).into(),
         }
-    }
-}
-
-struct AbortOnDrop(tokio::task::JoinHandle<()>);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
     }
 }
 
@@ -358,7 +376,7 @@ mod tests {
         for _ in 0..3 {
             ask(&probe, Step::Measure).await;
             // Until the end of the connection has been seen.
-            while probe.lock().as_ref().is_some_and(|kept| !kept.requests.is_closed()) {
+            while probe.lock().as_ref().is_some_and(Connection::stands) {
                 tokio::task::yield_now().await;
             }
         }

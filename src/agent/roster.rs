@@ -69,6 +69,7 @@ impl Agent {
             ("listen, identity or http options", settings.measuring == self.settings.measuring),
             ("web", settings.web == self.settings.web),
             ("discovery", settings.discovery == self.settings.discovery),
+            ("coderd_metrics", settings.metrics == self.settings.metrics),
         ];
         if let Some((what, _)) = fixed.iter().find(|(_, same)| !same) {
             return Err(format!("{what} cannot change while the agent runs: restart it"));

@@ -11,6 +11,7 @@ use clap::ValueEnum;
 use super::targets::parse_limit;
 use super::{ConfigError, Environment, fault};
 use crate::cli::{self, AgentArgs, Output};
+use crate::coder_metrics::EVERY_AT_LEAST;
 use crate::mesh::budget::{Budgets, Limit};
 use crate::mesh::links::{Intervals, Rules};
 use crate::mesh::region;
@@ -18,7 +19,7 @@ use crate::mesh::rules::{Book, Code, Severities};
 use crate::mesh::state::Graces;
 
 /// Every key there is.
-pub(super) const KEYS: [&str; 47] = [
+pub(super) const KEYS: [&str; 49] = [
     "name",
     "role",
     "node",
@@ -45,6 +46,8 @@ pub(super) const KEYS: [&str; 47] = [
     "discovery.kubernetes_namespace",
     "discovery.kubernetes_coderd",
     "discovery.kubernetes_agents",
+    "attribution.coderd_metrics",
+    "attribution.every",
     "placement.regions",
     "placement.workspaces",
     "budgets.quantile",
@@ -213,6 +216,9 @@ impl Layers<'_> {
             targets.postgres_url_file =
                 self.list("targets.postgres_url_file")?.into_iter().map(Into::into).collect();
         }
+        if args.metrics.coderd_metrics.is_empty() {
+            args.metrics.coderd_metrics = self.list("attribution.coderd_metrics")?;
+        }
         let discovery = &mut args.discovery;
         if discovery.discover.is_empty() {
             discovery.discover = self.list("discovery.from")?;
@@ -234,6 +240,16 @@ impl Layers<'_> {
             })
         })?;
         Ok(args)
+    }
+
+    /// How often each coderd's metrics are read.
+    pub(super) fn metrics_every(&self) -> Result<Option<Duration>, ConfigError> {
+        self.parse("attribution.every", |text| match cli::duration(text)? {
+            every if every < EVERY_AT_LEAST => {
+                Err(format!("no coderd is asked more often: {EVERY_AT_LEAST:?} or longer"))
+            }
+            every => Ok(every),
+        })
     }
 
     /// What the whole mesh is judged by.
@@ -409,6 +425,18 @@ mod tests {
             let error = book(text).unwrap_err();
             assert!(error.contains(part), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn no_coderd_is_asked_more_often_than_every_15_seconds() {
+        let every = |text: &str| {
+            let file = File::parse(text)?;
+            Layers { file, env: &|_| None }.metrics_every().map_err(|error| error.to_string())
+        };
+        assert_eq!(every("[attribution]\nevery = \"15s\""), Ok(Some(Duration::from_secs(15))));
+        assert_eq!(every(SAMPLE), Ok(Some(crate::coder_metrics::Settings::default().every)));
+        let error = every("[attribution]\nevery = \"14s\"").unwrap_err();
+        assert!(error.contains("attribution.every: '14s': no coderd is asked more often: 15s"), "{error}");
     }
 
     #[test]

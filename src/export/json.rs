@@ -6,6 +6,7 @@ use std::time::Duration;
 use probes::sample::Phases;
 use serde::Serialize;
 
+use super::attribution::AttributionJson;
 use crate::mesh::cause::{Finding, Reason};
 use crate::mesh::outcomes::Counts;
 use crate::mesh::report::{Figures, Report, TargetReport, Warning};
@@ -26,6 +27,7 @@ struct Document<'a> {
     targets: Vec<Target<'a>>,
     notes: &'a [Warning],
     topology: &'a [TopologyFinding],
+    attribution: Vec<AttributionJson<'a>>,
 }
 
 #[derive(Serialize)]
@@ -104,6 +106,7 @@ pub fn render(report: &Report) -> Result<String, serde_json::Error> {
         targets: report.targets.iter().map(target).collect(),
         notes: &report.notes,
         topology: &report.topology,
+        attribution: report.attribution.iter().map(AttributionJson::of).collect(),
     };
     let mut text = serde_json::to_string_pretty(&document)?;
     text.push('\n');

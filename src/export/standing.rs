@@ -3,6 +3,7 @@
 
 use serde::Serialize;
 
+use super::attribution::AttributionJson;
 use super::json::{Connect, SCHEMA_VERSION, Spread, connect, micros, spread};
 use super::mesh::{AgentJson, FindingJson, MemberJson, SourceJson};
 use crate::mesh::cause::Finding;
@@ -39,6 +40,7 @@ struct Document<'a> {
     findings: Vec<FindingJson<'a>>,
     agents: Vec<AgentJson<'a>>,
     letters_dropped: u64,
+    attribution: Vec<AttributionJson<'a>>,
 }
 
 #[derive(Serialize)]
@@ -118,6 +120,7 @@ pub fn render(standing: &Standing, own_timing: OwnTiming) -> Result<String, serd
         findings: standing.findings.iter().map(FindingJson::of).collect(),
         agents: standing.agents.iter().map(AgentJson::of).collect(),
         letters_dropped: standing.letters_dropped,
+        attribution: standing.attribution.iter().map(AttributionJson::of).collect(),
     };
     let mut text = serde_json::to_string_pretty(&document)?;
     text.push('\n');

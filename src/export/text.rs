@@ -93,6 +93,13 @@ fn write_report(out: &mut String, report: &Report, colour: Colour) -> fmt::Resul
         }
         writeln!(out)?;
     }
+    if !report.attribution.is_empty() {
+        let title = "Coder's own metrics";
+        writeln!(out, "{}", colour.paint("1", title))?;
+        writeln!(out, "{}", "-".repeat(title.len()))?;
+        super::attribution::write(out, &report.attribution)?;
+        writeln!(out)?;
+    }
     if report.targets.iter().any(|target| target.rtt.min.is_some()) {
         writeln!(out, "{}\n", round_trips(report))?;
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use probes::sample::Phases;
 use probes::target::Kind;
 
+use super::attribution::Attribution;
 use super::budget::Limit;
 use super::cause::Reason;
 use super::distribution::Distribution;
@@ -36,6 +37,8 @@ pub struct Report {
     pub notes: Vec<Warning>,
     /// What is wrong with who stands where, where discovery told who is there; the worst first.
     pub topology: Vec<TopologyFinding>,
+    /// Whose slowness it is, by each coderd whose metrics were read. It explains and judges nothing.
+    pub attribution: Vec<Attribution>,
 }
 
 /// One target's bounded look: what came of it and how far it got.
@@ -176,6 +179,7 @@ impl Report {
             targets,
             notes: Vec::new(),
             topology: Vec::new(),
+            attribution: Vec::new(),
         }
     }
 
@@ -191,6 +195,11 @@ impl Report {
         let fails = topology.iter().any(|finding| finding.severity == Severity::Fail);
         let verdict = if fails { Verdict::Fail } else { self.verdict };
         Self { verdict, topology, ..self }
+    }
+
+    /// The same with whose slowness it is; the verdict stays.
+    pub fn with_attribution(self, attribution: Vec<Attribution>) -> Self {
+        Self { attribution, ..self }
     }
 
     /// Whether any target, or who stands where, has a warning.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use probes::sample::Phases;
 use probes::target::Kind;
 
+use super::attribution::Attribution;
 use super::budget::Limit;
 use super::cause::Finding;
 use super::floor::RouteChange;
@@ -38,6 +39,8 @@ pub struct Standing {
     pub agents: Vec<Agent>,
     /// How much of what they wrote was not taken in.
     pub letters_dropped: u64,
+    /// Whose slowness it is, by each coderd whose metrics are read.
+    pub attribution: Vec<Attribution>,
 }
 
 /// How a source of discovery is doing.
@@ -127,6 +130,7 @@ impl Standing {
             findings: Vec::new(),
             agents: Vec::new(),
             letters_dropped: 0,
+            attribution: Vec::new(),
         }
     }
 }

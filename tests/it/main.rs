@@ -6,6 +6,8 @@
 #[cfg(test)]
 mod agent;
 #[cfg(test)]
+mod attribution;
+#[cfg(test)]
 mod bad_input;
 #[cfg(test)]
 mod characteristics;

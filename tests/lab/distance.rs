@@ -11,6 +11,7 @@ use probes::tcp_info;
 use serde_json::Value;
 
 use crate::house::{Agent, Run, Secret, own_postgres, probe, signal};
+use crate::metadata_server::{self, MetadataServer};
 use crate::wire::{End, Wire};
 
 /// The tests take turns: two cores are few, and each wire spins.
@@ -79,6 +80,32 @@ fn a_database_twenty_milliseconds_away_fails_because_of_where_it_is() {
     assert_eq!((run.code, target["reason"].as_str()), (Some(1), Some("placement")), "{target:#}");
     near(&target["bare_connect_us"], 20.0, 0.8);
     assert!(run.json()["elapsed_us"].as_f64().unwrap() < 5e6, "{}", run.stdout);
+}
+
+#[test]
+fn what_a_long_way_to_the_database_costs_coderd_is_the_networks() {
+    let _turn = turn();
+    let wire = Wire::new(ms(25));
+    let (_cluster, url) = far_postgres(&wire);
+    let mut page = String::new();
+    for (metric, edges) in [
+        (
+            "coderd_db_query_latencies_seconds_bucket{query=\"Ping\",",
+            [("0.025", 0), ("0.05", 60), ("+Inf", 60)],
+        ),
+        ("coderd_api_request_latencies_seconds_bucket{", [("0.1", 0), ("0.5", 300), ("+Inf", 300)]),
+    ] {
+        for (edge, count) in edges {
+            page += &format!("{metric}le=\"{edge}\"}} {count}\n");
+        }
+    }
+    let coderd = wire.near.visit(|| MetadataServer::start(move |_| metadata_server::ok(&page)));
+    let metrics = format!("http://{}/", coderd.address);
+    let run = check(&wire, &["--postgres", &url, "--coderd-metrics", &metrics]);
+    let told = run.json()["attribution"][0].clone();
+    assert_eq!((run.code, told["verdict"].as_str()), (Some(1), Some("network")), "{told:#}");
+    let sentence = told["sentence"].as_str().unwrap();
+    assert!(sentence.contains("placement") && sentence.contains("took 25 to 50 ms (p95 of 60"), "{sentence}");
 }
 
 #[test]

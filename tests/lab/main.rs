@@ -14,6 +14,10 @@ mod distance;
 #[expect(dead_code, reason = "the lab needs a part of what the tests on loopback live in")]
 mod house;
 #[cfg(test)]
+#[path = "../it/metadata_server.rs"]
+#[expect(dead_code, reason = "the lab needs a part of it")]
+mod metadata_server;
+#[cfg(test)]
 mod placement;
 #[cfg(test)]
 mod wire;

@@ -5,10 +5,10 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::Empty;
 use hyper::header::{HOST, HeaderMap, USER_AGENT};
 use hyper::{Method, Request};
-use hyper_util::rt::TokioIo;
+use probes::http::exchange::{ExchangeError, ask};
 use tokio::net::TcpStream;
 
 /// Azure's answer is the longest, with all tags a machine may have.
@@ -76,11 +76,6 @@ pub(super) async fn get(question: Question<'_>, limit: Duration) -> Result<Reply
 
 async fn exchange(question: Question<'_>) -> Result<Reply, Why> {
     let stream = TcpStream::connect(question.at).await.map_err(|error| Why::NoWay(error.kind()))?;
-    let (mut requests, connection) = hyper::client::conn::http1::Builder::new()
-        .max_buf_size(LONGEST_HEAD)
-        .handshake(TokioIo::new(stream))
-        .await
-        .map_err(|_| Why::NotHttp)?;
     let mut request = Request::builder()
         .method(question.method)
         .uri(question.path)
@@ -90,26 +85,18 @@ async fn exchange(question: Question<'_>) -> Result<Reply, Why> {
         request = request.header(name, value);
     }
     let request = request.body(Empty::<Bytes>::new()).map_err(|_| Why::Nonsense("it cannot be sent back"))?;
-    let answer = async {
-        let answer = requests.send_request(request).await.map_err(|_| Why::NotHttp)?;
-        let status = answer.status();
-        if status.is_redirection() {
-            return Err(Why::Redirect);
-        }
-        if status != hyper::StatusCode::OK {
-            return Err(Why::Status(status.as_u16()));
-        }
-        let (head, body) = answer.into_parts();
-        let body = Limited::new(body, LONGEST_BODY).collect().await.map_err(|error| {
-            if error.is::<http_body_util::LengthLimitError>() { Why::TooLong } else { Why::NotHttp }
-        })?;
-        let body = String::from_utf8(body.to_bytes().to_vec()).map_err(|_| Why::Nonsense("it is no text"))?;
-        Ok(Reply { headers: head.headers, body: body.trim_end().to_owned() })
-    };
-    // The connection is driven here and not by a task of its own: it ends with the question.
-    let mut answer = std::pin::pin!(answer);
-    tokio::select! {
-        answer = &mut answer => answer,
-        _ = connection => answer.await,
+    let answer = ask(stream, request, LONGEST_HEAD).await.map_err(|_| Why::NotHttp)?;
+    if answer.status.is_redirection() {
+        return Err(Why::Redirect);
     }
+    if answer.status != hyper::StatusCode::OK {
+        return Err(Why::Status(answer.status.as_u16()));
+    }
+    let headers = answer.headers.clone();
+    let body = answer.body(LONGEST_BODY).await.map_err(|error| match error {
+        ExchangeError::TooLong(_) => Why::TooLong,
+        ExchangeError::Http(_) => Why::NotHttp,
+    })?;
+    let body = String::from_utf8(body).map_err(|_| Why::Nonsense("it is no text"))?;
+    Ok(Reply { headers, body: body.trim_end().to_owned() })
 }
