@@ -146,7 +146,7 @@ pub struct MetricsArgs {
   probe check --tcp db.internal:5432 --http http://10.0.0.7:8080/healthz -o json
   probe check --peer coderd-1 --fail-on never       report, but never stop a deployment
   probe check --plan aws/us-east-1=coderd aws/us-west-2=postgres     before anything is deployed
-  helm template coder coder-v2/coder -f values.yaml | probe check --manifests -     and before it is applied
+  helm template coder coder-v2/coder -f values.yaml | probe check --manifests -
 
 Exit codes: 0 pass · 1 at least one target fails or cannot be reached · 2 usage or configuration ·
 3 inconclusive (no target, too few samples, own noise) · 130/143 stopped by a signal.

@@ -87,7 +87,6 @@ fn options() -> serde_saphyr::Options {
         // As kubectl and Helm take it.
         duplicate_keys: DuplicateKeyPolicy::LastWins,
         non_finite_float_policy: serde_saphyr::NonFiniteFloatPolicy::AsString,
-        emit_comments: false,
         budget: serde_saphyr::budget! {
             max_nodes: MOST_VALUES,
             max_events: 3 * MOST_VALUES,
@@ -97,7 +96,7 @@ fn options() -> serde_saphyr::Options {
 
 fn cause(error: &serde_saphyr::Error) -> String {
     let text = error.to_string();
-    if text.starts_with("budget breached") {
+    if text.starts_with("budget breached") || text.starts_with("alias replay") {
         return format!(
             "too much to judge: a document of more than {MOST_VALUES} values, or with anchors that unfold to as many"
         );

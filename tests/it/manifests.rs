@@ -1,13 +1,16 @@
 //! `probe check --manifests`: a good deployment passes, each fault alone is found, and bad input is told for what it is.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use probe::manifests::{self, Judged, Settings, Source};
+use probe::mesh::place::policy::Severity;
 use probe::mesh::rules::{Code, Severities};
 use probe::mesh::verdict::Verdict;
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::house::{Run, probe};
@@ -74,12 +77,6 @@ impl Good {
         judge(&sources)
     }
 
-    fn found(&self) -> Vec<&'static str> {
-        let judged = self.judged();
-        assert_eq!(judged.faults, []);
-        judged.findings.iter().map(|finding| finding.code.as_str()).collect()
-    }
-
     /// The evidence of the only finding.
     fn evidence(&self) -> String {
         let judged = self.judged();
@@ -109,15 +106,6 @@ fn scaler(kind: &str, target: &str, namespace: &str, range: &str) -> String {
 }
 
 const RELAY: &str = "value: http://$(KUBE_POD_IP):8080";
-const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
-const TERM: &str = "            - labelSelector:
-                matchExpressions:
-                  - key: app.kubernetes.io/instance
-                    operator: In
-                    values:
-                      - coder
-              topologyKey: kubernetes.io/hostname
-";
 
 #[test]
 fn the_good_deployment_has_no_finding_and_nothing_unjudged() {
@@ -127,231 +115,83 @@ fn the_good_deployment_has_no_finding_and_nothing_unjudged() {
     assert_eq!(roles, [("coderd", Some(3)), ("proxy", Some(2)), ("provisioner", Some(4))]);
 }
 
-#[test]
-fn one_change_for_the_worse_is_found_and_nothing_else_is() {
-    let hpa =
-        |target: &str, namespace: &str, range| scaler("HorizontalPodAutoscaler", target, namespace, range);
-    let region_in = "affinity:
-        nodeAffinity:
-          requiredDuringSchedulingIgnoredDuringExecution:
-            nodeSelectorTerms:
-              - matchExpressions:
-                  - {key: topology.kubernetes.io/region, operator: In, values: [us-east-1, us-west-2]}
-";
-    let containers = "{\"example.com/pool\": \"builds\"},\n            \"containers\": [";
-    let second_provisioner = format!(
-        "{containers}{}",
-        r#"{"name": "second", "image": "ghcr.io/coder/coder", "command": ["/opt/coder"], "args": ["provisionerd", "start"]},"#
-    );
-    let cases: Vec<(&str, Good, &[&str])> = vec![
-        ("two replicas", good().coder("replicas: 3", "replicas: 2"), &["few_coderd"]),
-        ("no number is one", good().coder("  replicas: 3\n", ""), &["few_coderd"]),
-        ("ten replicas", good().coder("replicas: 3", "replicas: 10"), &["many_coderd"]),
-        (
-            "nothing keeps them apart",
-            good().coder(TERM, "            []\n").coder("app.kubernetes.io/name: coder\n              app.kubernetes.io/instance: coder\n      containers", "app: other\n      containers").coder("topologySpreadConstraints", "unknownField"),
-            &["no_anti_affinity", "no_zone_spread"],
-        ),
-        (
-            "a preference keeps them apart",
-            good().coder(
-                &format!("{REQUIRED}:\n{TERM}"),
-                &format!(
-                    "preferredDuringSchedulingIgnoredDuringExecution:\n            - weight: 1\n              podAffinityTerm:\n{}",
-                    TERM.replace("            - labelSelector", "                labelSelector")
-                        .replace("                match", "                  match")
-                        .replace("                  - key", "                    - key")
-                        .replace("                    operator", "                      operator")
-                        .replace("                    values", "                      values")
-                        .replace("                      - coder", "                        - coder")
-                        .replace("              topologyKey", "                topologyKey")
-                ),
-            ),
-            &["soft_anti_affinity"],
-        ),
-        (
-            "a spread by preference is no better",
-            good().coder(TERM, "            []\n"),
-            &["soft_anti_affinity"],
-        ),
-        (
-            "a spread over zones puts several into each",
-            good().coder(TERM, "            []\n").coder("ScheduleAnyway", "DoNotSchedule"),
-            &["soft_anti_affinity"],
-        ),
-        (
-            "the release has another name than the chart's anti-affinity selects",
-            good().coder("app.kubernetes.io/instance: coder", "app.kubernetes.io/instance: prod"),
-            &["selector_mismatch", "soft_anti_affinity"],
-        ),
-        (
-            "a spread that selects other pods",
-            good().coder(
-                "            matchLabels:\n              app.kubernetes.io/name: coder\n",
-                "            matchLabels:\n              app.kubernetes.io/name: coder-provisioner\n",
-            ),
-            &["selector_mismatch"],
-        ),
-        (
-            "a spread without a selector",
-            good().coder(
-                "          labelSelector:\n            matchLabels:\n              app.kubernetes.io/name: coder\n              \
-                 app.kubernetes.io/instance: coder\n      containers",
-                "      containers",
-            ),
-            &["selector_mismatch"],
-        ),
-        (
-            "an anti-affinity in another namespace",
-            good().coder("topologyKey: kubernetes.io/hostname", "topologyKey: kubernetes.io/hostname\n              namespaces: [other]"),
-            &["selector_mismatch", "soft_anti_affinity"],
-        ),
-        (
-            "machines and never zones",
-            good().coder("topologyKey: topology.kubernetes.io/zone", "topologyKey: kubernetes.io/hostname"),
-            &["no_zone_spread"],
-        ),
-        (
-            "one zone only",
-            good().coder("topology.kubernetes.io/region: us-east-1", "topology.kubernetes.io/zone: us-east-1a"),
-            &["single_zone"],
-        ),
-        (
-            "nodes in two regions",
-            good().coder("        topology.kubernetes.io/region: us-east-1\n", "").coder("affinity:\n", region_in),
-            &["several_regions"],
-        ),
-        (
-            "a spread over regions",
-            good().coder("topologyKey: topology.kubernetes.io/zone", "topologyKey: topology.kubernetes.io/region"),
-            &["several_regions"],
-        ),
-        (
-            "replicas that must not share a region",
-            good().coder("topologyKey: kubernetes.io/hostname", "topologyKey: topology.kubernetes.io/region"),
-            &["coderd_cross_region"],
-        ),
-        (
-            "two Deployments in two regions",
-            good().and(&good().elsewhere("us-west-2")),
-            &["coderd_cross_region"],
-        ),
-        ("an autoscaler", good().and(&hpa("coder", "coder", "minReplicas: 3\n  maxReplicas: 9")), &["autoscaled_coderd"]),
-        (
-            "an autoscaler far down and far up",
-            good().and(&hpa("coder", "coder", "maxReplicas: 12")),
-            &["autoscaled_coderd", "few_coderd", "many_coderd"],
-        ),
-        (
-            "KEDA",
-            good().and(&scaler("ScaledObject", "coder", "coder", "minReplicaCount: 3\n  maxReplicaCount: 8")),
-            &["autoscaled_coderd"],
-        ),
-        (
-            "an autoscaler of proxies",
-            good().and(&hpa("coder-proxy", "edge", "minReplicas: 2\n  maxReplicas: 5")),
-            &["autoscaled_proxy"],
-        ),
-        ("no disruption budget", good().coder("kind: PodDisruptionBudget", "kind: Other"), &["no_disruption_budget"]),
-        ("a budget of all", good().coder("maxUnavailable: 1", "maxUnavailable: 100%"), &["no_disruption_budget"]),
-        ("a budget that keeps none", good().coder("maxUnavailable: 1", "minAvailable: 0"), &["no_disruption_budget"]),
-        (
-            "a budget elsewhere",
-            good().coder("kind: PodDisruptionBudget\nmetadata:\n  name: coder\n  namespace: coder", "kind: PodDisruptionBudget\nmetadata:\n  name: coder\n  namespace: other"),
-            &["no_disruption_budget"],
-        ),
-        ("provisioners of its own", good().coder("value: \"0\"", "value: \"3\""), &["built_in_provisioners"]),
-        (
-            "provisioners of its own unless told otherwise",
-            good().coder("CODER_PROVISIONER_DAEMONS", "SOMETHING_ELSE"),
-            &["built_in_provisioners"],
-        ),
-        ("two provisioners a pod", good().others(containers, &second_provisioner), &["provisioners_share_pod"]),
-        (
-            "provisioners on coderd's nodes",
-            good().others("\"example.com/pool\": \"builds\"", "\"example.com/pool\": \"coderd\""),
-            &["provisioners_beside_coderd"],
-        ),
-        ("no relay", good().coder("CODER_DERP_SERVER_RELAY_URL", "SOMETHING_ELSE"), &["relay_unset"]),
-        ("an empty relay", good().coder(RELAY, "value: \"\""), &["relay_unset"]),
-        ("the front door", good().coder(RELAY, "value: https://Coder.example.com/"), &["relay_is_access_url"]),
-        ("one relay for all", good().coder(RELAY, "value: http://coder.coder.svc:8080"), &["shared_relay"]),
-        (
-            "a cluster host by name",
-            good().coder(
-                "CODER_CLUSTER_HOST\n              valueFrom:\n                fieldRef:\n                  fieldPath: status.podIP",
-                "CODER_CLUSTER_HOST\n              value: coder.coder.svc",
-            ),
-            &["cluster_host_not_pod_ip"],
-        ),
-        (
-            "one address for all",
-            good().coder(
-                "CODER_CLUSTER_HOST\n              valueFrom:\n                fieldRef:\n                  fieldPath: status.podIP",
-                "CODER_CLUSTER_HOST\n              value: 10.0.0.1",
-            ),
-            &["cluster_host_not_pod_ip"],
-        ),
-        ("a closed relay", good().network("port: http", "port: 443"), &["relay_blocked"]),
-        ("a relay that may not be called", good().network("port: 8080", "port: 8081"), &["relay_blocked"]),
-        (
-            "closed NATS",
-            good().network("      ports:\n        - port: 6222\n  egress", "      ports:\n        - port: 4222\n  egress"),
-            &["nats_blocked"],
-        ),
-        (
-            "everything is closed",
-            good().network("      app.kubernetes.io/name: coder\n  policyTypes", "      app: other\n  policyTypes"),
-            &["relay_blocked", "nats_blocked"],
-        ),
-        ("a late health page", good().coder("10ms", "12ms"), &["health_threshold"]),
-        (
-            "a health page that is late unless told otherwise",
-            good().coder("CODER_HEALTH_CHECK_THRESHOLD_DATABASE", "SOMETHING_ELSE"),
-            &["health_threshold"],
-        ),
-        ("no metrics", good().coder("CODER_PROMETHEUS_ENABLE", "SOMETHING_ELSE"), &["prometheus_off"]),
-        ("no metrics of the database", good().coder("collect: \"true\"", "collect: \"false\""), &["database_metrics_off"]),
-    ];
-    for (name, changed, codes) in cases {
-        assert_eq!(changed.found(), codes, "{name}");
+/// A change of the good deployment and what it must lead to; see tests/manifests/changes.toml.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Change {
+    name: String,
+    #[serde(default)]
+    coder: Vec<(String, String)>,
+    #[serde(default)]
+    network: Vec<(String, String)>,
+    #[serde(default)]
+    others: Vec<(String, String)>,
+    add: Option<String>,
+    second_region: Option<String>,
+    #[serde(default)]
+    finds: Vec<String>,
+    unjudged: Option<String>,
+    verdict: Option<String>,
+}
+
+impl Change {
+    fn of_good(&self) -> Good {
+        let mut good = good();
+        for (old, new) in &self.coder {
+            good = good.coder(old, new);
+        }
+        for (old, new) in &self.network {
+            good = good.network(old, new);
+        }
+        for (old, new) in &self.others {
+            good = good.others(old, new);
+        }
+        let second = self.second_region.as_ref().map(|region| good.elsewhere(region));
+        for extra in self.add.iter().chain(&second) {
+            good = good.and(extra);
+        }
+        good
     }
 }
 
 #[test]
-fn changes_that_are_none_of_our_business_find_nothing() {
-    let hpa =
-        |target: &str, namespace: &str, range| scaler("HorizontalPodAutoscaler", target, namespace, range);
-    let stateful = "value: http://$(POD_NAME).coder-headless:8080";
-    for (name, changed) in [
-        ("an autoscaler that holds one number", good().and(&hpa("coder", "coder", "minReplicas: 3\n  maxReplicas: 3"))),
-        ("an autoscaler of provisioners", good().and(&hpa("coder-provisioner", "coder", "maxReplicas: 50"))),
-        ("an autoscaler elsewhere", good().and(&hpa("coder", "other", "maxReplicas: 9"))),
-        ("another Deployment in the same region", good().and(&good().elsewhere("us-east-1"))),
-        ("nine replicas", good().coder("replicas: 3", "replicas: 9")),
-        (
-            "flags instead of variables",
-            good()
-                .coder("            - server\n", "            - server\n            - --provisioner-daemons=0\n            - --prometheus-enable\n")
-                .coder("CODER_PROVISIONER_DAEMONS", "A")
-                .coder("CODER_PROMETHEUS_ENABLE", "B"),
-        ),
-        ("an anti-affinity to others too", good().coder(TERM, &format!("{TERM}{}", TERM.replace("- coder\n", "- postgres\n")))),
-        (
-            "a relay by the pod's name",
-            good().coder("fieldPath: status.podIP\n            - name: CODER_DERP", "fieldPath: status.podIP\n            - name: POD_NAME\n              valueFrom: {fieldRef: {fieldPath: metadata.name}}\n            - name: CODER_DERP").coder(RELAY, stateful),
-        ),
-        ("a relay of IPv6", good().coder(RELAY, "value: \"http://[$(KUBE_POD_IP)]:8080\"")),
-        ("no cluster host, as in older charts", good().coder("CODER_CLUSTER_HOST", "SOMETHING_ELSE")),
-        ("provisioners that choose no node", good().others("\"example.com/pool\": \"builds\"", "\"kubernetes.io/os\": \"linux\"")),
-        ("no namespace anywhere", good().coder("  namespace: coder\n", "").network("  namespace: coder\n", "").network("kubernetes.io/metadata.name: coder", "{}").network("            matchLabels:\n              {}\n", "            {}\n")),
-        ("line ends of Windows", Good { coder: good().coder.replace('\n', "\r\n"), ..good() }),
-    ] {
-        let judged = changed.judged();
-        assert_eq!((judged.faults.len(), judged.unjudged), (0, vec![]), "{name}");
-        assert_eq!(judged.findings, [], "{name}");
-        assert_eq!(judged.verdict, Verdict::Pass, "{name}");
+fn each_change_of_the_good_deployment_leads_to_what_is_listed_and_to_nothing_else() {
+    #[derive(Deserialize)]
+    struct Changes {
+        change: Vec<Change>,
     }
+    let text = std::fs::read_to_string(golden("changes.toml")).unwrap();
+    let mut found = BTreeSet::new();
+    for change in toml::from_str::<Changes>(&text).unwrap().change {
+        let (name, judged) = (&change.name, change.of_good().judged());
+        assert_eq!(judged.faults, [], "{name}");
+        let codes: Vec<_> = judged.findings.iter().map(|finding| finding.code.as_str()).collect();
+        assert_eq!(codes, change.finds, "{name}: {:#?}", judged.unjudged);
+        match &change.unjudged {
+            None => assert_eq!(judged.unjudged, [], "{name}"),
+            Some(text) => assert!(
+                judged.unjudged.iter().any(|unjudged| unjudged.text.contains(text)),
+                "{name}: {:#?}",
+                judged.unjudged
+            ),
+        }
+        let fails = judged.findings.iter().any(|finding| finding.severity == Severity::Fail);
+        let verdict = change.verdict.as_deref().unwrap_or(if fails { "fail" } else { "pass" });
+        let code = match verdict {
+            "pass" => 0,
+            "fail" => 1,
+            _ => 3,
+        };
+        assert_eq!((judged.verdict.as_str(), judged.exit_code(false)), (verdict, code), "{name}");
+        found.extend(judged.findings.iter().map(|finding| finding.code));
+    }
+    assert_eq!(found, listed_in_the_docs(), "each code of the docs is found by some change, and no other");
+}
+
+#[test]
+fn line_ends_of_windows_make_no_difference() {
+    let good = Good { coder: good().coder.replace('\n', "\r\n"), ..good() };
+    assert_eq!((good.judged().verdict, good.judged().findings), (Verdict::Pass, vec![]));
 }
 
 #[test]
@@ -392,57 +232,11 @@ fn evidence_names_what_is_written() {
 }
 
 #[test]
-fn what_is_not_written_here_is_unknown_and_never_good() {
-    let from_secret = "valueFrom: {secretKeyRef: {name: hidden, key: a}}";
-    let hidden = "- secretRef:\n                name: hidden\n            - configMapRef:";
-    let cases = [
-        // Where the finding would be a failure, nothing passes.
-        (good().coder(RELAY, from_secret), Verdict::Inconclusive, "CODER_DERP_SERVER_RELAY_URL of Deployment coder/coder was not seen: it comes from Secret hidden"),
-        (good().coder("CODER_DERP_SERVER_RELAY_URL", "A").coder("- configMapRef:", hidden), Verdict::Inconclusive, "Secret hidden, if it is set there"),
-        (
-            good().network("        - port: http\n", "        - port: http\n      from:\n        - ipBlock: {cidr: 10.0.0.0/8}\n"),
-            Verdict::Inconclusive,
-            "TCP 8080 between the replicas of Deployment coder/coder: whether NetworkPolicy coder/coderd allows it depends on",
-        ),
-        (
-            good().and("apiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\nmetadata: {name: x, namespace: coder}\n"),
-            Verdict::Inconclusive,
-            "CiliumNetworkPolicy coder/x is of a kind that is not understood here",
-        ),
-        (
-            good().coder("CODER_CLUSTER_HOST", "A").network("port: 6222", "port: 4222"),
-            Verdict::Inconclusive,
-            "without CODER_CLUSTER_HOST it cannot be told whether this version of Coder does",
-        ),
-        (
-            good().network("port: 6222", "port: 4222").coder("- configMapRef:", hidden),
-            Verdict::Inconclusive,
-            "CODER_EXPERIMENTS comes from Secret hidden",
-        ),
-        (
-            good().network("port: http", "port: 443").coder("      serviceAccountName", "      hostNetwork: true\n      serviceAccountName"),
-            Verdict::Inconclusive,
-            "pods in their host's network",
-        ),
-        // Where it would be information, it is told and passes.
-        (good().coder("value: \"0\"", from_secret), Verdict::Pass, "CODER_PROVISIONER_DAEMONS of Deployment coder/coder was not seen"),
-        (good().coder("kind: ConfigMap", "kind: Other"), Verdict::Pass, "ConfigMap coder-settings, which was not given"),
-        (good().coder("10ms", "fast"), Verdict::Pass, "is 'fast', which is no duration of Go"),
-        (good().coder("kind: Deployment", "kind: DaemonSet"), Verdict::Pass, "is up to the cluster"),
-    ];
-    for (changed, verdict, text) in cases {
-        let judged = changed.judged();
-        assert!(judged.unjudged.iter().any(|unjudged| unjudged.text.contains(text)), "{text}: {judged:#?}");
-        assert_eq!(judged.verdict, verdict, "{text}");
-        assert_eq!(judged.exit_code(false), if verdict == Verdict::Pass { 0 } else { 3 }, "{text}");
-        assert_eq!(judged.findings, [], "{text}");
-    }
-    // A warning that may be there stops whoever lets no warning pass.
-    let unsure = good().coder(
-        "CODER_CLUSTER_HOST\n              valueFrom:\n                fieldRef:\n                  fieldPath: status.podIP",
-        &format!("CODER_CLUSTER_HOST\n              {from_secret}"),
-    );
-    assert_eq!((unsure.judged().exit_code(false), unsure.judged().exit_code(true)), (0, 3));
+fn a_warning_that_may_be_there_stops_whoever_lets_no_warning_pass() {
+    let address = "valueFrom:\n                fieldRef:\n                  fieldPath: status.podIP";
+    let host = |value: &str| format!("CODER_CLUSTER_HOST\n              {value}");
+    let judged = good().coder(&host(address), &host("valueFrom: {secretKeyRef: {name: a, key: b}}")).judged();
+    assert_eq!((judged.exit_code(false), judged.exit_code(true)), (0, 3), "{:#?}", judged.unjudged);
 }
 
 #[test]
@@ -644,25 +438,19 @@ fn what_measures_and_what_only_reads_do_not_go_together() {
     }
 }
 
-#[test]
-fn the_docs_list_each_code_under_its_severity() {
+/// The codes in the table of docs/manifests.md, each in the column of its severity.
+fn listed_in_the_docs() -> BTreeSet<Code> {
     let docs = include_str!("../../docs/manifests.md");
     let table = docs.split("## What is found").nth(1).unwrap().split("\n## ").next().unwrap();
-    let mut listed = Vec::new();
+    let mut listed = BTreeSet::new();
     for row in table.lines().filter(|line| line.starts_with("| ") && line.contains('`')).skip(1) {
-        let columns: Vec<_> = row.split('|').skip(2).collect();
-        for (column, severity) in columns.iter().zip(["fail", "warning", "info"]) {
+        for (column, severity) in row.split('|').skip(2).zip(["fail", "warning", "info"]) {
             for word in column.split('`').skip(1).step_by(2) {
                 let code: Code = word.parse().unwrap();
                 assert_eq!(code.severity().as_str(), severity, "{code}");
-                listed.push(code);
+                listed.insert(code);
             }
         }
     }
-    listed.sort();
-    let only_here = Code::ALL.iter().skip_while(|code| **code != Code::AutoscaledCoderd);
-    for code in only_here {
-        assert!(listed.contains(code), "{code} is not in the table");
-    }
-    assert_eq!(listed.len(), 24);
+    listed
 }
