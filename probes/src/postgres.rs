@@ -17,6 +17,7 @@ pub mod conninfo;
 mod encryption;
 mod failure;
 pub mod passfile;
+mod password;
 mod query;
 pub mod reader;
 

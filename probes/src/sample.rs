@@ -169,6 +169,8 @@ pub enum Reason {
     Timeout,
     /// The database is short of free connections, so we keep away from it.
     ConnectionsLow,
+    /// The password could not be had: its file or its command failed.
+    Password,
     /// This machine refused: out of descriptors, no permission, unreadable file.
     Local,
 }
@@ -189,6 +191,7 @@ impl Reason {
             Self::Left => "left",
             Self::Timeout => "timeout",
             Self::ConnectionsLow => "connections_low",
+            Self::Password => "password",
             Self::Local => "local",
         }
     }

@@ -2,7 +2,8 @@
 //!
 //! Measuring never waits for a connection. While there is none, every slot gets the reason why, so that an outage is
 //! counted in full instead of being answered late by the first good reply after it. Attempts back off from 250 ms to
-//! 5 s, and to 30 s where the other side said no to who we are, so that a wrong password is not tried in a loop.
+//! 5 s, and to 30 s where the other side said no to who we are or no password could be had, so that a wrong password is
+//! not tried in a loop.
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -117,7 +118,9 @@ impl<O: Open> Warm<O> {
     fn fail(&self, failure: Failure) {
         let mut state = self.lock();
         let pause = match (failure.reason, &*state) {
-            (Reason::Auth | Reason::Database | Reason::ConnectionsLow, _) => PAUSE_AFTER_NO,
+            (Reason::Auth | Reason::Database | Reason::ConnectionsLow | Reason::Password, _) => {
+                PAUSE_AFTER_NO
+            }
             (_, State::Down(down)) if down.pause > Duration::ZERO => (down.pause * 2).min(LONGEST_PAUSE),
             _ => FIRST_PAUSE,
         };

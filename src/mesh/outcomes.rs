@@ -273,7 +273,7 @@ impl Record {
 
 /// Our own retreat and our own machine's refusal say nothing about the path.
 pub(super) fn is_withheld(reason: Reason) -> bool {
-    matches!(reason, Reason::ConnectionsLow | Reason::Local)
+    matches!(reason, Reason::ConnectionsLow | Reason::Password | Reason::Local)
 }
 
 fn nanoseconds(duration: Duration) -> u32 {

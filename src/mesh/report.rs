@@ -351,6 +351,9 @@ fn hint(link: &Link, view: &View<'_>, judgement: &Judgement, rule: &Rule) -> Opt
             (Failed::ConnectionsLow, _) => {
                 "raise max_connections or close idle connections, then run it again"
             }
+            (Failed::Password, _) => {
+                "run the password command by hand as this user, or look into the password file: a token may need credentials"
+            }
             (Failed::Closed | Failed::Left, _) => {
                 "the other side ended the connection: see its log for a restart or a crash"
             }

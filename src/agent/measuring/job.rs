@@ -123,7 +123,8 @@ async fn open(kit: &Kit, attempts: usize) -> Sample {
             Outcome::Ok(_) => return sample,
             outcome => outcome.failure().map(|failure| failure.reason),
         };
-        if matches!(reason, Some(Reason::Auth | Reason::Database | Reason::ConnectionsLow)) {
+        if matches!(reason, Some(Reason::Auth | Reason::Database | Reason::ConnectionsLow | Reason::Password))
+        {
             return sample;
         }
     }
