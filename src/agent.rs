@@ -279,7 +279,11 @@ impl Agent {
         let Some(watch) = self.links.get_mut(id) else { return Ok(()) };
         let changes = match event {
             measuring::Event::Opened { sample, .. } => {
-                watch.opened(&sample);
+                watch.opened(&sample, age);
+                Vec::new()
+            }
+            measuring::Event::Reopened { reopened, .. } => {
+                watch.opened(&reopened.sample, age.saturating_sub(reopened.ago));
                 Vec::new()
             }
             measuring::Event::Sent { slot, late, .. } => {

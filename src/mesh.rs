@@ -32,6 +32,7 @@ pub mod floor;
 pub mod hour;
 pub mod links;
 pub mod neighbours;
+pub mod openings;
 pub mod outcomes;
 pub mod peer;
 pub mod place;

@@ -25,6 +25,11 @@ pub struct Counts {
 }
 
 impl Counts {
+    /// All of them.
+    pub fn all(&self) -> u64 {
+        self.ok + self.lost + self.refused + self.error + self.skipped_self
+    }
+
     /// One more of this.
     pub fn add(&mut self, outcome: &Outcome) {
         match outcome {

@@ -24,7 +24,7 @@ use super::failure::{failure, refuses_options, refuses_this_line};
 use super::query::Session;
 use super::{passfile, password};
 use crate::resolve::resolve;
-use crate::sample::{Failure, Phases, Reason};
+use crate::sample::{Failure, Phases, Reason, Timing};
 use crate::stopwatch::Stopwatch;
 use crate::target::HostPort;
 use crate::tcp::{connect_any, io_failure, no_answer};
@@ -80,6 +80,16 @@ impl Open for Dial {
         tokio::time::timeout(deadline, self.open_any(asked.as_ref(), deadline))
             .await
             .unwrap_or_else(|_| Err(Failure::new(Reason::Unreachable, detail())))
+    }
+
+    fn opened(session: &Session, phases: Phases) -> Timing {
+        Timing {
+            rtt: phases.auth.unwrap_or_default(),
+            phases: Some(phases),
+            encrypted: Some(session.encrypted()),
+            leads_to: session.leads_to(),
+            ..Timing::default()
+        }
     }
 }
 
