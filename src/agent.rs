@@ -15,17 +15,19 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use crate::discovery::{self, News, Sources};
 use crate::export::standing::OwnTiming;
+use crate::mesh::failover::Moves;
 use crate::mesh::links::{Links, Rules};
 use crate::mesh::peer::{Link, Own};
 use crate::mesh::rules::Book;
 use crate::mesh::schedule::Schedule;
-use crate::mesh::standing::Standing;
+use crate::mesh::standing::{DatabaseStanding, Standing};
 use crate::web;
 
 mod changes;
 pub(crate) mod found;
 mod letters;
 pub mod measuring;
+mod moves;
 mod own;
 mod roster;
 mod topology;
@@ -119,6 +121,7 @@ struct Agent {
     found: Found,
     letters: letters::Letters,
     judged: topology::Judged,
+    moves: Moves,
     measuring: Measuring,
     events: mpsc::UnboundedSender<measuring::Event>,
     own: own::Own,
@@ -148,6 +151,7 @@ pub async fn run(
         found: Found::default(),
         letters: letters::Letters::default(),
         judged: topology::Judged::default(),
+        moves: Moves::default(),
         own: own::Own::new(),
         throttled: None,
         start: now(),
@@ -209,7 +213,10 @@ pub async fn run(
             }
             Event::Reload(why) => agent.reload(&*reload.load, why).await,
             Event::Letter(letter) => agent.read(letter).await,
-            Event::Write => agent.write().await,
+            Event::Write => {
+                agent.write().await;
+                agent.follow_moves();
+            }
             Event::News(news) => agent.hear(news).await,
             Event::LookAtOurselves => agent.look_at_ourselves(),
             Event::Ended => return Err(MeasuringError::Ended.into()),
@@ -275,6 +282,7 @@ impl Agent {
 
     fn take(&mut self, event: measuring::Event) -> Result<(), MeasuringError> {
         let (age, id) = (self.age(), event.job());
+        let is_opened = matches!(event, measuring::Event::Opened { .. } | measuring::Event::Reopened { .. });
         // What was still on its way when its link was taken off the list is nobody's.
         let Some(watch) = self.links.get_mut(id) else { return Ok(()) };
         let changes = match event {
@@ -305,6 +313,9 @@ impl Agent {
         for change in changes {
             self.tell(id, &change);
         }
+        if is_opened {
+            self.hear_connection(id);
+        }
         Ok(())
     }
 
@@ -315,6 +326,12 @@ impl Agent {
         standing.agents = self.letters.whole.agents(now).cloned().collect();
         standing.letters_dropped = self.letters.whole.dropped();
         standing.sources = self.found.sources(now);
+        let database = self.found.database.iter();
+        standing.databases = database
+            .map(|known| DatabaseStanding { known: known.clone(), told: now.saturating_sub(known.heard) })
+            .collect();
+        let moves = self.moves.newest_first();
+        standing.moves = moves.map(|one| (now.saturating_sub(one.at), one.clone())).collect();
         standing.findings = self.judged.findings.all().into_iter().cloned().collect();
         standing
     }

@@ -1,5 +1,6 @@
 //! The door out: one report, many dresses. Nothing here measures or judges.
 
+mod database;
 pub mod json;
 mod mesh;
 pub mod standing;

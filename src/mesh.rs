@@ -7,7 +7,8 @@
 //! * [`schedule`] – when to send: an open loop, fixed before the first answer;
 //! * [`outcomes`], [`window`], [`hour`] – what the samples of one link amount to, and [`series`] all that is kept of it;
 //! * [`floor`] – the fastest round trips, and whether the route has changed;
-//! * [`database`] – what PostgreSQL says of itself and its standbys;
+//! * [`openings`] – how its connection was opened, again and again;
+//! * [`database`] – what PostgreSQL says of itself and its standbys; [`failover`] – where it has moved to;
 //! * [`roster`] – who is there, by all sources together; [`neighbours`] – whom of them an agent measures;
 //! * [`region`], [`place`] – where that is, by facts and by physics;
 //! * [`domains`] – who is near enough to whom; [`rules`] – what is wrong with how all of it stands;
@@ -28,6 +29,7 @@ pub mod cause;
 pub mod database;
 pub mod distribution;
 pub mod domains;
+pub mod failover;
 pub mod floor;
 pub mod hour;
 pub mod links;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use probes::sample::Phases;
 use serde::Serialize;
 
+use super::database::{BareConnectsJson, OpeningJson, SplitJson};
 use crate::mesh::cause::{Finding, Reason};
 use crate::mesh::outcomes::Counts;
 use crate::mesh::report::{Figures, Report, TargetReport, Warning};
@@ -61,6 +62,9 @@ struct Target<'a> {
     execution_us: Option<Spread>,
     total_us: Option<Spread>,
     bare_connect_us: Option<f64>,
+    bare_connects_us: Option<BareConnectsJson>,
+    split_us: Option<SplitJson>,
+    connects: Vec<OpeningJson>,
     tcp_terminator_suspected: bool,
     coder_would_warn: Option<bool>,
     connect_us: Option<Connect>,
@@ -142,6 +146,9 @@ fn target(target: &TargetReport) -> Target<'_> {
         execution_us: target.execution.as_ref().map(spread),
         total_us: target.total.as_ref().map(spread),
         bare_connect_us: target.bare_connect.map(micros),
+        bare_connects_us: target.bare_connects.map(BareConnectsJson::of),
+        split_us: target.split.map(SplitJson::of),
+        connects: target.connects.iter().map(OpeningJson::of).collect(),
         tcp_terminator_suspected: target.tcp_terminator_suspected,
         coder_would_warn: target.coder_would_warn,
         connect_us: target.connect.as_ref().map(connect),

@@ -13,7 +13,8 @@ use super::peer::{Link, Role};
 use super::place::policy::Severity;
 use super::rules::TopologyFinding;
 use super::sequential::{Bets, Dependence};
-use super::series::Series;
+use super::series::{BareConnects, Series, Split};
+use super::standing::OpeningStanding;
 use super::verdict::{Judgement, Progress, Rule, Verdict, judge};
 use super::window::View;
 
@@ -112,6 +113,12 @@ pub struct TargetReport {
     pub tcp_terminator_suspected: bool,
     /// PostgreSQL: whether Coder's own health page would warn.
     pub coder_would_warn: Option<bool>,
+    /// PostgreSQL: the last bare connects.
+    pub bare_connects: Option<BareConnects>,
+    /// PostgreSQL: the round trip in two.
+    pub split: Option<Split>,
+    /// How the kept connection was opened, the newest first.
+    pub connects: Vec<OpeningStanding>,
     /// The phases of the last connection that was opened.
     pub connect: Option<Phases>,
     /// Whether the line is encrypted.
@@ -227,6 +234,9 @@ fn target(look: &Look, rule: &Rule) -> TargetReport {
         execution: Figures::unless_empty(&view.server()),
         total: Figures::unless_empty(&view.total()),
         bare_connect: series.connect(progress.elapsed),
+        bare_connects: series.bare_connects(progress.elapsed),
+        split: series.split(progress.elapsed),
+        connects: OpeningStanding::all(&series.openings, progress.elapsed),
         tcp_terminator_suspected: series.tcp_terminator_suspected(),
         coder_would_warn: rtt.quantile(0.5).filter(|_| is_postgres).map(|p50| p50 >= CODER_WARNS_AT),
         rtt: Figures::of(&rtt),

@@ -20,6 +20,8 @@ mod coder;
 #[cfg(test)]
 mod daemonset;
 #[cfg(test)]
+mod database;
+#[cfg(test)]
 mod discovery;
 #[cfg(test)]
 mod distance;
@@ -39,6 +41,8 @@ mod kubernetes;
 mod metadata_server;
 #[cfg(test)]
 mod name_server;
+#[cfg(test)]
+mod password;
 #[cfg(test)]
 mod plan;
 #[cfg(test)]

@@ -36,6 +36,10 @@ pub enum Code {
     DatabaseIsStandby,
     /// The connection string leads through a pooler that takes the session away after each transaction.
     DatabasePooled,
+    /// The queue of NOTIFY fills up.
+    NotificationQueueFilling,
+    /// The database is short of free connections.
+    ConnectionsLow,
     /// A replica that no agent stands beside.
     UnwatchedReplica,
     /// One reaches the other, and not the other way round.
@@ -72,7 +76,7 @@ pub enum Code {
 
 impl Code {
     /// All of them.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 30] = [
         Self::Blind,
         Self::FewCoderd,
         Self::ManyCoderd,
@@ -85,6 +89,8 @@ impl Code {
         Self::StandbyLagging,
         Self::DatabaseIsStandby,
         Self::DatabasePooled,
+        Self::NotificationQueueFilling,
+        Self::ConnectionsLow,
         Self::UnwatchedReplica,
         Self::OneWay,
         Self::CrossRegionSuspected,
@@ -155,6 +161,16 @@ impl Code {
                 "database_pooled",
                 Warning,
                 "Connect coderd to PostgreSQL itself, or through a pooler that keeps sessions.",
+            ),
+            Self::NotificationQueueFilling => (
+                "notification_queue_filling",
+                Warning,
+                "Find the session that listens and stays in a transaction (pg_stat_activity), and end it.",
+            ),
+            Self::ConnectionsLow => (
+                "connections_low",
+                Warning,
+                "Raise max_connections, or lower what coderd and others may open (CODER_PG_CONN_MAX_OPEN).",
             ),
             Self::UnwatchedReplica => (
                 "unwatched_replica",
