@@ -86,3 +86,43 @@ fn log(agent: &str, done: &Move) {
         "database moved from {from} to {to}{rtt}"
     );
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::mesh::peer::Role;
+    use crate::mesh::region::name;
+    use crate::mesh::roster::{Claim, Roster, Sighting, Source};
+
+    #[test]
+    fn a_server_is_called_by_its_zone_else_by_its_region_else_not_at_all() {
+        let server = |last: u8, zone: Option<&str>, region: &str| Sighting {
+            key: format!("{last}"),
+            role: Some(Role::Postgres),
+            addresses: BTreeSet::from([IpAddr::from([10, 0, 0, last])]),
+            claims: (!region.is_empty())
+                .then(|| Claim {
+                    trust: 4,
+                    by: "IMDS".into(),
+                    region: name(region),
+                    zone: zone.map(str::to_owned),
+                })
+                .into_iter()
+                .collect(),
+            ..Sighting::default()
+        };
+        let mut roster = Roster::default();
+        let all = vec![
+            server(1, Some("use1-az1"), "aws/us-east-1"),
+            server(2, None, "aws/us-east-1"),
+            server(3, None, ""),
+        ];
+        roster.hear(Source::Kubernetes, all, std::time::Duration::ZERO);
+        let called = |last: u8| called(IpAddr::from([10, 0, 0, last]), &roster.members(), &Atlas::built_in());
+        assert_eq!(called(1).as_deref(), Some("use1-az1"));
+        assert_eq!(called(2).as_deref(), Some("aws/us-east-1"));
+        assert_eq!((called(3), called(4)), (None, None));
+    }
+}

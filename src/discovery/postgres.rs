@@ -62,17 +62,24 @@ pub(super) async fn look(reader: &Reader, name: &str, pooled: Option<bool>) -> R
         });
     }
     facts.standbys.sort_by(|a, b| (&a.name, a.address).cmp(&(&b.name, b.address)));
-    if let Some(room) = reader.room(LOAD_EVERY).await? {
-        let count = |connections: i32| u32::try_from(connections).unwrap_or(0);
-        let rows = reader.rows(QUEUE, &[]).await?;
-        let queue = rows.first().map(|row| get::<Option<i64>>(row, 0)).transpose()?.flatten();
-        facts.load = Some(Load {
-            used: count(room.used),
-            usable: count(room.usable),
-            queue_used_ppb: queue.and_then(|ppb| u32::try_from(ppb).ok()),
-        });
-    }
+    // Not every server that speaks PostgreSQL's protocol has these; the rest stands without them.
+    facts.load = load(reader).await.unwrap_or_else(|failure| {
+        tracing::debug!(%failure, "how full the database is cannot be told");
+        None
+    });
     Ok(facts)
+}
+
+async fn load(reader: &Reader) -> Result<Option<Load>, Failure> {
+    let Some(room) = reader.room(LOAD_EVERY).await? else { return Ok(None) };
+    let count = |connections: i32| u32::try_from(connections).unwrap_or(0);
+    let rows = reader.rows(QUEUE, &[]).await?;
+    let queue = rows.first().map(|row| get::<Option<i64>>(row, 0)).transpose()?.flatten();
+    Ok(Some(Load {
+        used: count(room.used),
+        usable: count(room.usable),
+        queue_used_ppb: queue.and_then(|ppb| u32::try_from(ppb).ok()),
+    }))
 }
 
 fn micros(us: Option<i64>) -> Option<Duration> {

@@ -128,6 +128,11 @@ impl Known {
         lags.retain(|ip, _| facts.standbys.iter().any(|standby| standby.address == Some(*ip)));
         for standby in &facts.standbys {
             let Some(address) = standby.address else { continue };
+            // Behind one address, whose lag is whose?
+            if facts.standbys.iter().filter(|other| other.address == Some(address)).count() > 1 {
+                lags.remove(&address);
+                continue;
+            }
             let lags = lags.entry(address).or_default();
             // While nothing is written PostgreSQL shows the same reading again.
             if let Some(lag) = standby.write_lag.filter(|lag| lags.last != Some(*lag)) {
@@ -200,6 +205,10 @@ mod tests {
             known = Known::hear(Some(known), with_lag(Some(3000 + time)), second(70 + time));
         }
         assert_eq!(known.round_trip_at_most(standby, second(170)).unwrap().1, 20);
+        let mut two = with_lag(Some(9));
+        two.standbys.push(two.standbys[0].clone());
+        let shared = Known::hear(Some(known.clone()), two, second(171));
+        assert_eq!(shared.round_trip_at_most(standby, second(171)), None, "two behind one address");
         let other = Facts { server: at(3, "").server, ..with_lag(Some(1)) };
         known = Known::hear(Some(known), other, second(180));
         assert_eq!(known.round_trip_at_most(standby, second(180)).unwrap().1, 1, "of another primary");

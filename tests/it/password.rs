@@ -184,11 +184,12 @@ fn a_command_that_hangs_holds_up_neither_the_other_links_nor_the_end() {
     let (database, secret) = (Database::new(), Secret::new());
     let peer = Agent::start(&secret);
     let address = peer.reflector.to_string();
+    let hangs = format!("sh -c 'echo run >> \"$0\"; sleep 600; true' '{}'", database.file("runs").display());
     let arguments = ["agent", "--name", "watcher", "--listen", "127.0.0.1:0", "--web", "127.0.0.1:0"];
     let agent = Agent::with(
         probe(&arguments)
             .args(["--peer", &address, "--postgres", &database.url()])
-            .args(["--postgres-password-command", "sh -c 'sleep 600; true'"])
+            .args(["--postgres-password-command", &hangs])
             .env("PROBE_MESH_SECRET_FILE", &secret.path)
             .env("PROBE_INTERVALS__PEER", "50ms"),
     );
@@ -196,14 +197,12 @@ fn a_command_that_hangs_holds_up_neither_the_other_links_nor_the_end() {
         report["links"].as_array().unwrap().iter().find(|link| link["kind"] == kind).unwrap().clone()
     };
     let report = wait_until(&agent, "the peer is measured", |report| {
-        of(report, "peer")["totals"]["outcomes"]["ok"].as_u64().unwrap() > 40
+        of(report, "peer")["totals"]["outcomes"]["ok"].as_u64().unwrap() > 20
+            && database.file("runs").exists()
     });
-    assert_eq!(of(&report, "postgres")["totals"]["outcomes"]["ok"], 0);
-    let report =
-        wait_until(&agent, "it is given up", |report| of(report, "postgres")["connects"][0].is_object());
-    assert_eq!(of(&report, "postgres")["connects"][0]["outcome"], "password", "{report:#}");
+    assert_eq!(of(&report, "postgres")["connects"], serde_json::json!([]), "it still hangs: {report:#}");
     let watch = Stopwatch::start();
     agent.signal("TERM");
     assert_eq!(agent.wait().0, Some(0));
-    assert!(watch.elapsed() < Duration::from_secs(8), "{:?}", watch.elapsed());
+    assert!(watch.elapsed() < Duration::from_secs(5), "it waited for the command: {:?}", watch.elapsed());
 }
