@@ -16,11 +16,12 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use crate::coder_metrics;
 use crate::discovery::{self, News, Sources};
 use crate::export::standing::OwnTiming;
+use crate::mesh::failover::Moves;
 use crate::mesh::links::{Links, Rules};
 use crate::mesh::peer::{Link, Own};
 use crate::mesh::rules::Book;
 use crate::mesh::schedule::Schedule;
-use crate::mesh::standing::Standing;
+use crate::mesh::standing::{DatabaseStanding, Standing};
 use crate::web;
 
 mod attributing;
@@ -28,6 +29,7 @@ mod changes;
 pub(crate) mod found;
 mod letters;
 pub mod measuring;
+mod moves;
 mod own;
 pub(crate) mod paths;
 mod rest;
@@ -128,6 +130,7 @@ struct Agent {
     letters: letters::Letters,
     judged: topology::Judged,
     attributing: attributing::Attributing,
+    moves: Moves,
     measuring: Measuring,
     events: mpsc::UnboundedSender<measuring::Event>,
     own: own::Own,
@@ -160,6 +163,7 @@ pub async fn run(
         letters: letters::Letters::default(),
         judged: topology::Judged::default(),
         attributing: attributing::Attributing::new(&settings.metrics, &settings.own.name, now()),
+        moves: Moves::default(),
         own: own::Own::new(),
         throttled: None,
         database_wanted: watch::Sender::new(!Agent::waits_for_kubernetes(&settings)),
@@ -223,7 +227,10 @@ pub async fn run(
             }
             Event::Reload(why) => agent.reload(&*reload.load, why).await,
             Event::Letter(letter) => agent.read(letter).await,
-            Event::Write => agent.write().await,
+            Event::Write => {
+                agent.write().await;
+                agent.follow_moves();
+            }
             Event::News(news) => agent.hear(news).await,
             Event::Metrics(step) => agent.attribute(step),
             Event::LookAtOurselves => agent.look_at_ourselves(),
@@ -290,11 +297,16 @@ impl Agent {
 
     fn take(&mut self, event: measuring::Event) -> Result<(), MeasuringError> {
         let (age, id) = (self.age(), event.job());
+        let is_opened = matches!(event, measuring::Event::Opened { .. } | measuring::Event::Reopened { .. });
         // What was still on its way when its link was taken off the list is nobody's.
         let Some(watch) = self.links.get_mut(id) else { return Ok(()) };
         let changes = match event {
             measuring::Event::Opened { sample, .. } => {
-                watch.opened(&sample);
+                watch.opened(&sample, age);
+                Vec::new()
+            }
+            measuring::Event::Reopened { reopened, .. } => {
+                watch.opened(&reopened.sample, age.saturating_sub(reopened.ago));
                 Vec::new()
             }
             measuring::Event::Sent { slot, late, .. } => {
@@ -316,6 +328,9 @@ impl Agent {
         for change in changes {
             self.tell(id, &change);
         }
+        if is_opened {
+            self.hear_connection(id);
+        }
         Ok(())
     }
 
@@ -327,6 +342,12 @@ impl Agent {
         standing.letters_dropped = self.letters.whole.dropped();
         standing.sources = self.found.sources(now);
         standing.attribution = self.attributing.told(&standing.links, now);
+        let database = self.found.database.iter();
+        standing.databases = database
+            .map(|known| DatabaseStanding { known: known.clone(), told: now.saturating_sub(known.heard) })
+            .collect();
+        let moves = self.moves.newest_first();
+        standing.moves = moves.map(|one| (now.saturating_sub(one.at), one.clone())).collect();
         standing.findings = self.judged.findings.all().into_iter().cloned().collect();
         standing
     }

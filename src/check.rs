@@ -237,13 +237,16 @@ impl Running {
         let look = &mut self.look;
         match event {
             Event::Opened { sample, .. } => {
-                look.series.window.opened(&sample);
+                look.series.opened(&sample, at);
                 if matches!(sample.outcome, Outcome::Ok(_)) {
                     self.first_slot = Some(now);
                 } else {
                     // No slot will follow: the failed attempt is all there is to judge by.
                     look.series.record(&sample, at);
                 }
+            }
+            Event::Reopened { reopened, .. } => {
+                look.series.opened(&reopened.sample, at.saturating_sub(reopened.ago));
             }
             Event::Sent { slot, .. } => drop(self.unanswered.insert(slot, now)),
             Event::Slot { slot, sample, .. } => {

@@ -75,6 +75,14 @@ pub struct TargetArgs {
     /// File that holds such a string
     #[arg(long, value_name = "FILE", env = "PROBE_POSTGRES_URL_FILE", value_delimiter = ',')]
     pub postgres_url_file: Vec<PathBuf>,
+    /// File whose first line is the password of these databases, read anew at each connect; goes before a password in
+    /// the string
+    #[arg(long, value_name = "FILE", env = "PROBE_POSTGRES_PASSWORD_FILE")]
+    pub postgres_password_file: Option<PathBuf>,
+    /// Program whose first printed line is that password, run at each connect for at most 10 s, as for the tokens of a
+    /// cloud: 'aws rds generate-db-auth-token …'. Words and quotes as in a shell, but without one
+    #[arg(long, value_name = "COMMAND", env = "PROBE_POSTGRES_PASSWORD_COMMAND", hide_env_values = true)]
+    pub postgres_password_command: Option<String>,
     /// Another agent to echo with; port 9862 unless given; role coderd, postgres, proxy or provisioner
     #[arg(long, value_name = "HOST[:PORT][=ROLE[@BUDGET]]", env = "PROBE_PEER", value_delimiter = ',')]
     pub peer: Vec<String>,

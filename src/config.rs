@@ -226,6 +226,7 @@ fn read(key: &'static str, path: &Path) -> Result<String, ConfigError> {
 #[cfg(test)]
 mod tests {
     use clap::Parser;
+    use probes::postgres::conninfo::{PasswordCommand, PasswordSource};
 
     use super::*;
     use crate::cli::{Cli, Command};
@@ -277,6 +278,35 @@ mod tests {
         assert_eq!(given.targets.len(), 1);
         assert_eq!(given.targets[0].0.target, "other:5432/x");
         assert!(with("check", &[("CODER_PG_CONNECTION_URL", "")]).unwrap().targets.is_empty());
+    }
+
+    #[test]
+    fn a_password_source_goes_with_every_database_and_its_words_are_those_of_a_shell() {
+        let source = |arguments: &[&str]| {
+            let line = ["probe", "check", "--postgres", "postgres://u:old@h/d"].iter().chain(arguments);
+            let Command::Check(args) = Cli::try_parse_from(line).unwrap().command else {
+                panic!("not a check")
+            };
+            let settings = check(&args, &|_| None).map_err(|error| error.to_string())?;
+            let Target::Postgres(conninfo) = settings.targets[0].1.clone() else { panic!("not PostgreSQL") };
+            Ok(conninfo.password_source)
+        };
+        assert_eq!(source(&[]), Ok(None));
+        let file = source(&["--postgres-password-file", "/x"]);
+        assert_eq!(file, Ok(Some(PasswordSource::File("/x".into()))));
+        let words = ["aws", "a b", "c$d"].map(str::to_owned).to_vec();
+        let command = source(&["--postgres-password-command", "aws 'a b' c$d"]);
+        assert_eq!(command, Ok(PasswordCommand::new(words).map(PasswordSource::Command)));
+        let both = ["--postgres-password-command", "aws hunter2", "--postgres-password-file", "/x"];
+        for (arguments, part) in [
+            (&both[..], "use one or the other"),
+            (&["--postgres-password-command", "aws 'hunter2"], "no end"),
+            (&["--postgres-password-command", "'' hunter2"], "the program, is empty"),
+        ] {
+            let error: String = source(arguments).unwrap_err();
+            assert!(error.starts_with("--postgres-password-command: ") && error.contains(part), "{error}");
+            assert!(!error.contains("hunter2"), "{error}");
+        }
     }
 
     #[test]

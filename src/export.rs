@@ -1,6 +1,7 @@
 //! The door out: one report, many dresses. Nothing here measures or judges.
 
 mod attribution;
+mod database;
 pub mod json;
 mod mesh;
 pub mod standing;

@@ -8,7 +8,7 @@ use crate::http::{HttpProbe, HttpUrl, RelayProbe};
 use crate::nats::NatsProbe;
 use crate::postgres::PostgresProbe;
 use crate::quic::{PeerProbe, Sender};
-use crate::sample::Sample;
+use crate::sample::{Reopened, Sample};
 use crate::target::Target;
 use crate::tcp::TcpProbe;
 use crate::tls::{TlsError, Trust, client_config};
@@ -74,6 +74,16 @@ impl Kit {
         match self {
             Self::Peer(probe) => probe.write(text).await,
             Self::Postgres(_) | Self::Tcp(_) | Self::Http(_) | Self::Relay(_) | Self::Nats(_) => false,
+        }
+    }
+
+    /// Connections that were opened in the background since this was asked last, oldest first. Those who open one for each
+    /// sample have none.
+    pub fn reopened(&self) -> Vec<Reopened> {
+        match self {
+            Self::Peer(probe) => probe.reopened(),
+            Self::Postgres(probe) => probe.reopened(),
+            Self::Tcp(_) | Self::Http(_) | Self::Relay(_) | Self::Nats(_) => Vec::new(),
         }
     }
 }

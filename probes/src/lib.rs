@@ -35,7 +35,7 @@ pub mod tcp_info;
 pub mod tls;
 mod warm;
 
-pub use sample::{Direction, Failure, Outcome, Phases, Reason, Sample, Timing};
+pub use sample::{Direction, Failure, Outcome, Phases, Reason, Reopened, Sample, Timing};
 pub use target::{HostPort, Kind, Target};
 
 /// What is asked of a probe.

@@ -5,9 +5,8 @@
 //! a statement that touches no table, server-side limits of 2 s, and a retreat when free connections run short.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use crate::sample::{Failure, Outcome, Sample, Timing};
+use crate::sample::{FREE_CONNECTIONS_AT_LEAST, Failure, Outcome, Reopened, Sample, Timing};
 use crate::tls::TlsError;
 use crate::warm::Warm;
 use crate::{Order, Probe, Step};
@@ -17,6 +16,7 @@ pub mod conninfo;
 mod encryption;
 mod failure;
 pub mod passfile;
+mod password;
 mod query;
 pub mod reader;
 
@@ -34,21 +34,17 @@ impl PostgresProbe {
     pub fn new(conninfo: Conninfo) -> Result<Self, TlsError> {
         Ok(Self { warm: Arc::new(Warm::new(Dial::new(conninfo)?)) })
     }
+
+    /// Connections that were opened in the background since this was asked last.
+    pub fn reopened(&self) -> Vec<Reopened> {
+        self.warm.reopened()
+    }
 }
 
 impl Probe for PostgresProbe {
     async fn sample(&self, order: Order) -> Sample {
         match order.step {
-            Step::Open => match self.warm.open(order.deadline).await {
-                Ok((session, phases)) => Timing {
-                    rtt: phases.auth.unwrap_or(Duration::ZERO),
-                    phases: Some(phases),
-                    encrypted: Some(session.encrypted()),
-                    ..Timing::default()
-                }
-                .into(),
-                Err(failure) => failure.into(),
-            },
+            Step::Open => self.warm.open(order.deadline).await,
             Step::Connect => {
                 let remote = self.warm.current().ok().and_then(|session| session.remote());
                 match self.warm.opener().connect(remote, order.deadline).await {
@@ -87,20 +83,19 @@ impl Probe for PostgresProbe {
     }
 }
 
-/// The server has fewer free connections than this share of its usable ones: we keep away.
-const FREE_SHARE_AT_LEAST: f64 = 0.2;
-
 /// How many connections the server has for ordinary roles, and how many are taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Room {
-    usable: i32,
-    used: i32,
+pub struct Room {
+    /// All that are not kept for superusers and the like.
+    pub usable: i32,
+    /// Those with a database, which is all but replication's.
+    pub used: i32,
 }
 
 impl Room {
     fn verdict(self) -> Result<(), Failure> {
         let free = self.usable - self.used;
-        if f64::from(free) >= FREE_SHARE_AT_LEAST * f64::from(self.usable) {
+        if f64::from(free) >= FREE_CONNECTIONS_AT_LEAST * f64::from(self.usable) {
             return Ok(());
         }
         Err(Failure::new(

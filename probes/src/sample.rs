@@ -4,6 +4,7 @@
 //! pure, so that the mind of the house may use it without touching a socket or a clock.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -113,6 +114,9 @@ pub struct Timing {
     pub hold: Option<Duration>,
     /// The phases of the connection that this sample opened, if it opened one.
     pub phases: Option<Phases>,
+    /// PostgreSQL: the server that this sample's new connection leads to, by its own account; `None` where nothing was
+    /// opened, and for a Unix socket.
+    pub leads_to: Option<SocketAddr>,
     /// PostgreSQL: segments that our kernel sent again on this connection since the sample before.
     pub retransmits: Option<u32>,
     /// The connection is encrypted (`None` where the question makes no sense).
@@ -124,6 +128,15 @@ impl Timing {
     pub fn network(&self) -> Option<Duration> {
         self.server.map(|server| self.rtt.saturating_sub(server))
     }
+}
+
+/// A connection that was opened in the background, after the one before it broke, or an attempt at that.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reopened {
+    /// How long ago.
+    pub ago: Duration,
+    /// Its phases, or why there is none.
+    pub sample: Sample,
 }
 
 /// How long each phase of opening a connection took.
@@ -140,6 +153,9 @@ pub struct Phases {
     /// HTTP: from the first phase to the end of the body.
     pub total: Option<Duration>,
 }
+
+/// A server with fewer free connections than this share of its usable ones is short of them.
+pub const FREE_CONNECTIONS_AT_LEAST: f64 = 0.2;
 
 /// Why a round trip has no timing. The words are stable: they stand in JSON and in the docs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -167,8 +183,10 @@ pub enum Reason {
     Left,
     /// An established connection gave no reply in time.
     Timeout,
-    /// The database is short of free connections, so we keep away from it.
+    /// The database is short of free connections ([`FREE_CONNECTIONS_AT_LEAST`]), so we keep away from it.
     ConnectionsLow,
+    /// The password could not be had: its file or its command failed.
+    Password,
     /// This machine refused: out of descriptors, no permission, unreadable file.
     Local,
 }
@@ -189,6 +207,7 @@ impl Reason {
             Self::Left => "left",
             Self::Timeout => "timeout",
             Self::ConnectionsLow => "connections_low",
+            Self::Password => "password",
             Self::Local => "local",
         }
     }

@@ -10,7 +10,8 @@ use probes::target::{HostPort, Kind};
 use super::Agent;
 use super::paths::Paths;
 use crate::discovery::{self, News};
-use crate::mesh::database::Facts;
+use crate::mesh::database::Known;
+use crate::mesh::failover::{Place, Witness};
 use crate::mesh::neighbours::{self, Stance, Stances};
 use crate::mesh::peer::{Link, Role};
 use crate::mesh::region;
@@ -34,7 +35,7 @@ pub(super) struct Found {
     /// What coderd's own traffic takes.
     paths: Paths,
     /// What Coder's database said of itself last.
-    pub(super) database: Option<Facts>,
+    pub(super) database: Option<Known>,
     /// Where the cloud says that we stand.
     pub(super) claims: Vec<Claim>,
     /// No server stands beside us.
@@ -247,12 +248,9 @@ impl Agent {
                 }
             }
             News::Database(facts) => {
-                let moved = self.found.database.as_ref().and_then(|before| facts.moved_since(before));
-                if let Some(moved) = moved {
-                    tracing::warn!(database = facts.name, moved, "the database is another server now");
-                }
+                self.hear_place(&facts.name, Witness::Discovery, Place::of(&facts));
                 self.found.hear(Source::Postgres, facts.sightings(), now);
-                self.found.database = Some(facts);
+                self.found.database = Some(Known::hear(self.found.database.take(), facts, now));
             }
             News::Cloud(whereabouts) => {
                 let places: Vec<_> =

@@ -15,7 +15,7 @@ use probes::own;
 use probes::quic::letter::Letter;
 use probes::quic::sender::SenderError;
 use probes::quic::{Reflector, ReflectorCounts, Sender, reflector::ListenError};
-use probes::sample::Sample;
+use probes::sample::{Reopened, Sample};
 use probes::tls::{Identity, MeshTls, TlsError};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -66,6 +66,13 @@ pub enum Event {
         /// Phases or reason.
         sample: Sample,
     },
+    /// A connection was opened after the first one, or an attempt at that has failed.
+    Reopened {
+        /// Which job.
+        job: u32,
+        /// Phases or reason, and how long ago.
+        reopened: Reopened,
+    },
     /// A slot's question has left.
     Sent {
         /// Which job.
@@ -103,6 +110,7 @@ impl Event {
     pub fn job(&self) -> u32 {
         match self {
             Self::Opened { job, .. }
+            | Self::Reopened { job, .. }
             | Self::Sent { job, .. }
             | Self::Slot { job, .. }
             | Self::Connected { job, .. }
@@ -150,6 +158,7 @@ pub struct Measuring {
 enum Command {
     Begin(Vec<Job>, mpsc::UnboundedSender<Event>, oneshot::Sender<Result<(), MeasuringError>>),
     Connects(u32, Schedule),
+    Reopen(u32),
     Write(u32, Arc<[u8]>),
     End(u32),
     Stop(oneshot::Sender<()>),
@@ -209,6 +218,11 @@ impl Measuring {
     /// Makes bare connects beside this job, as long as the schedule goes.
     pub fn connects(&self, job: u32, schedule: Schedule) -> Result<(), MeasuringError> {
         self.send(Command::Connects(job, schedule))
+    }
+
+    /// Opens the connection of this job anew, beside the one that stands until then.
+    pub fn reopen(&self, job: u32) -> Result<(), MeasuringError> {
+        self.send(Command::Reopen(job))
     }
 
     /// Sends a letter to the peer of this job, if a connection to it stands.
@@ -273,6 +287,12 @@ async fn run(
                     // Those that are done would stay in the set for as long as the job lasts.
                     while tasks.try_join_next().is_some() {}
                     tasks.spawn(job::connects(job, Arc::clone(kit), schedule, events.clone()));
+                }
+            }
+            Command::Reopen(job) => {
+                if let Some(Running { kit, events, tasks }) = running.get_mut(&job) {
+                    while tasks.try_join_next().is_some() {}
+                    tasks.spawn(job::reopen(job, Arc::clone(kit), events.clone()));
                 }
             }
             Command::Write(job, text) => {

@@ -12,7 +12,7 @@ use crate::agent::found::Ourselves;
 use crate::agent::paths;
 use crate::discovery::coder::relay_address;
 use crate::discovery::{News, Settings, Sources};
-use crate::mesh::database::Facts;
+use crate::mesh::database::Known;
 use crate::mesh::neighbours::{Stance, Stances};
 use crate::mesh::peer::{Link, Role};
 use crate::mesh::report::{Look, Warning};
@@ -38,7 +38,7 @@ pub(super) struct Found {
     /// A source could not tell, so there may be more.
     pub(super) failed: bool,
     members: Vec<Member>,
-    database: Option<Facts>,
+    database: Option<Known>,
 }
 
 impl Found {
@@ -119,7 +119,7 @@ pub(super) async fn look(settings: &Settings, has_identity: bool) -> Found {
                 }
                 News::Database(facts) => {
                     roster.hear(Source::Postgres, facts.sightings(), Duration::ZERO);
-                    found.database = Some(facts);
+                    found.database = Some(Known::hear(found.database.take(), facts, Duration::ZERO));
                 }
                 News::Cloud(_) => {}
                 News::Blind(source, what) => {

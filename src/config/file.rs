@@ -19,7 +19,7 @@ use crate::mesh::rules::{Book, Code, Severities};
 use crate::mesh::state::Graces;
 
 /// Every key there is.
-pub(super) const KEYS: [&str; 49] = [
+pub(super) const KEYS: [&str; 51] = [
     "name",
     "role",
     "node",
@@ -34,6 +34,8 @@ pub(super) const KEYS: [&str; 49] = [
     "identity.tls_server_name",
     "targets.postgres_url_file",
     "targets.postgres",
+    "targets.postgres_password_file",
+    "targets.postgres_password_command",
     "targets.peer",
     "targets.tcp",
     "targets.http",
@@ -163,6 +165,16 @@ impl Layers<'_> {
         }
     }
 
+    /// A program with its arguments: one text as on a command line, or a list of words. No error shows any of them.
+    fn command(&self, key: &str) -> Result<Option<String>, ConfigError> {
+        match self.file.0.get(key) {
+            Some(toml::Value::Array(_)) if (self.env)(&variable(key)).is_none_or(|text| text.is_empty()) => {
+                Ok(Some(shell_words::join(self.list(key)?)))
+            }
+            _ => Ok(self.text(key)?.map(|(_, text)| text)),
+        }
+    }
+
     fn parse<T>(
         &self,
         key: &str,
@@ -218,6 +230,12 @@ impl Layers<'_> {
         }
         if args.metrics.coderd_metrics.is_empty() {
             args.metrics.coderd_metrics = self.list("attribution.coderd_metrics")?;
+        }
+        let targets = &mut args.targets;
+        // One of them from nearer by replaces both from further away.
+        if targets.postgres_password_file.is_none() && targets.postgres_password_command.is_none() {
+            targets.postgres_password_file = path("targets.postgres_password_file")?;
+            targets.postgres_password_command = self.command("targets.postgres_password_command")?;
         }
         let discovery = &mut args.discovery;
         if discovery.discover.is_empty() {
@@ -371,6 +389,8 @@ fn at_least_a_minute(text: &str) -> Result<Duration, String> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
 
     const SAMPLE: &str = include_str!("../../deploy/probe.toml");
@@ -405,6 +425,24 @@ mod tests {
         assert_eq!(rules.budgets.provisioner, None);
         assert_eq!(rules.intervals.postgres_connect, Duration::ZERO);
         assert_eq!(rules.intervals.peer, Duration::from_secs(1));
+    }
+
+    #[test]
+    fn a_password_command_is_one_text_or_a_list_of_words_and_a_flag_replaces_either_source() {
+        let filled = |text: &str, flags: &str| {
+            let line = std::iter::once("probe agent").chain([flags]).flat_map(str::split_whitespace);
+            let cli::Command::Agent(args) = cli::Cli::try_parse_from(line).unwrap().command else {
+                panic!("not an agent")
+            };
+            let file = File::parse(text).unwrap();
+            let targets = Layers { file, env: &|_| None }.fill(&args).unwrap().targets;
+            (targets.postgres_password_file, targets.postgres_password_command)
+        };
+        let list = "[targets]\npostgres_password_command = [\"aws\", \"a b\"]";
+        assert_eq!(filled(list, ""), (None, Some("aws 'a b'".to_owned())));
+        let text = "[targets]\npostgres_password_command = \"aws 'a b'\"";
+        assert_eq!(filled(text, ""), (None, Some("aws 'a b'".to_owned())));
+        assert_eq!(filled(list, "--postgres-password-file /x"), (Some("/x".into()), None));
     }
 
     #[test]

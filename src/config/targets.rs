@@ -1,7 +1,7 @@
 //! What is to be measured: from the words of flags, environment and file to named targets.
 
 use probes::http::HttpUrl;
-use probes::postgres::conninfo::Conninfo;
+use probes::postgres::conninfo::{Conninfo, PasswordCommand, PasswordSource};
 use probes::{HostPort, Target};
 
 use super::{ConfigError, Environment, PEER_PORT, fault, read};
@@ -57,10 +57,34 @@ fn postgres(args: &TargetArgs, env: Environment<'_>) -> Result<Vec<Conninfo>, Co
     {
         texts.push(("CODER_PG_CONNECTION_URL", text));
     }
+    let password_source = password_source(args)?;
     texts
         .into_iter()
-        .map(|(key, text)| Conninfo::parse(&text, env).map_err(|error| fault(key, error)))
+        .map(|(key, text)| {
+            let conninfo = Conninfo::parse(&text, env).map_err(|error| fault(key, error))?;
+            Ok(Conninfo { password_source: password_source.clone(), ..conninfo })
+        })
         .collect()
+}
+
+/// Who knows the password, where that is not the connection string. No error shows a word of the command, any of which may
+/// be a secret.
+fn password_source(args: &TargetArgs) -> Result<Option<PasswordSource>, ConfigError> {
+    const COMMAND: &str = "--postgres-password-command";
+    // A variable that a template leaves empty is one that is not set.
+    let file = args.postgres_password_file.as_ref().filter(|path| !path.as_os_str().is_empty());
+    let command = args.postgres_password_command.as_ref().filter(|command| !command.trim().is_empty());
+    match (file, command) {
+        (None, None) => Ok(None),
+        (Some(path), None) => Ok(Some(PasswordSource::File(path.clone()))),
+        (None, Some(text)) => {
+            let words = shell_words::split(text).map_err(|_| fault(COMMAND, "a quote in it has no end"))?;
+            let command = PasswordCommand::new(words);
+            let command = command.ok_or_else(|| fault(COMMAND, "its first word, the program, is empty"))?;
+            Ok(Some(PasswordSource::Command(command)))
+        }
+        (Some(_), Some(_)) => Err(fault(COMMAND, "a password file is given too: use one or the other")),
+    }
 }
 
 /// What was said of one target.

@@ -7,6 +7,7 @@ use probes::sample::Phases;
 use serde::Serialize;
 
 use super::attribution::AttributionJson;
+use super::database::{BareConnectsJson, OpeningJson, SplitJson};
 use crate::mesh::cause::{Finding, Reason};
 use crate::mesh::outcomes::Counts;
 use crate::mesh::report::{Figures, Report, TargetReport, Warning};
@@ -65,6 +66,9 @@ struct Target<'a> {
     bare_connect_us: Option<f64>,
     fresh_us: Option<Spread>,
     fresh_failed: Option<u32>,
+    bare_connects_us: Option<BareConnectsJson>,
+    split_us: Option<SplitJson>,
+    connects: Vec<OpeningJson>,
     tcp_terminator_suspected: bool,
     coder_would_warn: Option<bool>,
     connect_us: Option<Connect>,
@@ -149,6 +153,9 @@ fn target(target: &TargetReport) -> Target<'_> {
         bare_connect_us: target.bare_connect.map(micros),
         fresh_us: target.fresh.as_ref().map(spread),
         fresh_failed: target.fresh_failed,
+        bare_connects_us: target.bare_connects.map(BareConnectsJson::of),
+        split_us: target.split.map(SplitJson::of),
+        connects: target.connects.iter().map(OpeningJson::of).collect(),
         tcp_terminator_suspected: target.tcp_terminator_suspected,
         coder_would_warn: target.coder_would_warn,
         connect_us: target.connect.as_ref().map(connect),

@@ -4,6 +4,7 @@
 use serde::Serialize;
 
 use super::attribution::AttributionJson;
+use super::database::{BareConnectsJson, DatabaseJson, MoveJson, OpeningJson, SplitJson};
 use super::json::{Connect, SCHEMA_VERSION, Spread, connect, micros, spread};
 use super::mesh::{AgentJson, FindingJson, MemberJson, SourceJson};
 use crate::mesh::cause::Finding;
@@ -38,6 +39,8 @@ struct Document<'a> {
     members: Vec<MemberJson<'a>>,
     sources: Vec<SourceJson<'a>>,
     findings: Vec<FindingJson<'a>>,
+    databases: Vec<DatabaseJson<'a>>,
+    database_moves: Vec<MoveJson<'a>>,
     agents: Vec<AgentJson<'a>>,
     letters_dropped: u64,
     attribution: Vec<AttributionJson<'a>>,
@@ -79,6 +82,13 @@ struct Link<'a> {
     bare_connect_us: Option<f64>,
     fresh_us: Option<Spread>,
     fresh_failed: Option<u32>,
+    bare_connects_us: Option<BareConnectsJson>,
+    split_us: Option<SplitJson>,
+    server: Option<String>,
+    server_for_us: Option<f64>,
+    connects: Vec<OpeningJson>,
+    reconnects: u64,
+    connects_failed: u64,
     tcp_terminator_suspected: bool,
     coder_would_warn: Option<bool>,
     connect_us: Option<Connect>,
@@ -118,6 +128,8 @@ pub fn render(standing: &Standing, own_timing: OwnTiming) -> Result<String, serd
         members: standing.members.iter().map(MemberJson::of).collect(),
         sources: standing.sources.iter().map(SourceJson::of).collect(),
         findings: standing.findings.iter().map(FindingJson::of).collect(),
+        databases: standing.databases.iter().map(DatabaseJson::of).collect(),
+        database_moves: standing.moves.iter().map(MoveJson::of).collect(),
         agents: standing.agents.iter().map(AgentJson::of).collect(),
         letters_dropped: standing.letters_dropped,
         attribution: standing.attribution.iter().map(AttributionJson::of).collect(),
@@ -158,6 +170,13 @@ fn link(link: &LinkStanding) -> Link<'_> {
         bare_connect_us: link.bare_connect.map(micros),
         fresh_us: link.fresh.as_ref().map(spread),
         fresh_failed: link.fresh_failed,
+        bare_connects_us: link.bare_connects.map(BareConnectsJson::of),
+        split_us: link.split.map(SplitJson::of),
+        server: link.server.map(|(server, _)| server.to_string()),
+        server_for_us: link.server.map(|(_, since)| micros(since)),
+        connects: link.connects.iter().map(OpeningJson::of).collect(),
+        reconnects: link.reconnects,
+        connects_failed: link.connects_failed,
         tcp_terminator_suspected: link.tcp_terminator_suspected,
         coder_would_warn: link.coder_would_warn,
         connect_us: link.connect.as_ref().map(connect),

@@ -5,11 +5,14 @@ use std::fmt::{self, Write};
 use std::time::Duration;
 
 use comfy_table::{CellAlignment, Table, presets};
+use probes::sample::Phases;
 use probes::target::Kind;
 
 use crate::mesh::cause::{Reason, ms, ms_number};
 use crate::mesh::place::policy::Severity;
 use crate::mesh::report::{Report, TargetReport, percent};
+use crate::mesh::series::Split;
+use crate::mesh::standing::OpeningStanding;
 use crate::mesh::verdict::Verdict;
 
 /// Whether escape sequences for colour are written.
@@ -167,6 +170,16 @@ fn write_target(out: &mut String, target: &TargetReport, report: &Report, colour
     if target.coder_would_warn == Some(false) && judgement.verdict == Verdict::Fail {
         writeln!(out, "    note: Coder's own health page (median against 15 ms) would show this as healthy")?;
     }
+    if let Some(Split { network, server_p50: Some(server), .. }) = target.split {
+        let (network, server) = (ms(network), ms(server));
+        writeln!(
+            out,
+            "    of the median query, {network} are the network's (bare connects) and {server} the server's"
+        )?;
+    }
+    if let Some(openings) = openings(target) {
+        writeln!(out, "    connection: {openings}")?;
+    }
     if target.tcp_terminator_suspected {
         writeln!(
             out,
@@ -177,6 +190,28 @@ fn write_target(out: &mut String, target: &TargetReport, report: &Report, colour
         writeln!(out, "    note: this connection is not encrypted")?;
     }
     Ok(())
+}
+
+/// How a connection came to be that was opened more than once, newest first.
+fn openings(target: &TargetReport) -> Option<String> {
+    /// More would not fit into a line.
+    const MOST: usize = 4;
+    if target.connects.len() < 2 {
+        return None;
+    }
+    let ago = |ago: Duration| humantime::format_duration(Duration::from_secs(ago.as_secs())).to_string();
+    let one = |opening: &OpeningStanding| {
+        let what = match opening.outcome {
+            Ok(Phases { resolve, tcp, tls, auth, .. }) => {
+                let whole = [tcp, tls, auth].into_iter().flatten().fold(resolve, |sum, phase| sum + phase);
+                format!("opened in {}", ms(whole))
+            }
+            Err(reason) if opening.attempts > 1 => format!("{} times {}", opening.attempts, reason.as_str()),
+            Err(reason) => reason.as_str().to_owned(),
+        };
+        format!("{what} {} ago", ago(opening.ago))
+    };
+    Some(target.connects.iter().take(MOST).map(one).collect::<Vec<_>>().join(", "))
 }
 
 /// The figures that the verdict rests on, in words.

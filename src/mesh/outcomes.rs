@@ -25,6 +25,11 @@ pub struct Counts {
 }
 
 impl Counts {
+    /// All of them.
+    pub fn all(&self) -> u64 {
+        self.ok + self.lost + self.refused + self.error + self.skipped_self
+    }
+
     /// One more of this.
     pub fn add(&mut self, outcome: &Outcome) {
         match outcome {
@@ -273,7 +278,7 @@ impl Record {
 
 /// Our own retreat and our own machine's refusal say nothing about the path.
 pub(super) fn is_withheld(reason: Reason) -> bool {
-    matches!(reason, Reason::ConnectionsLow | Reason::Local)
+    matches!(reason, Reason::ConnectionsLow | Reason::Password | Reason::Local)
 }
 
 fn nanoseconds(duration: Duration) -> u32 {

@@ -14,7 +14,8 @@ use super::peer::{Link, Role};
 use super::place::policy::Severity;
 use super::rules::TopologyFinding;
 use super::sequential::{Bets, Dependence};
-use super::series::Series;
+use super::series::{BareConnects, Series, Split};
+use super::standing::OpeningStanding;
 use super::verdict::{Judgement, Progress, Rule, Verdict, judge};
 use super::window::View;
 
@@ -120,6 +121,12 @@ pub struct TargetReport {
     pub tcp_terminator_suspected: bool,
     /// PostgreSQL: whether Coder's own health page would warn.
     pub coder_would_warn: Option<bool>,
+    /// PostgreSQL: the last bare connects.
+    pub bare_connects: Option<BareConnects>,
+    /// PostgreSQL: the round trip in two.
+    pub split: Option<Split>,
+    /// How the kept connection was opened, the newest first.
+    pub connects: Vec<OpeningStanding>,
     /// The phases of the last connection that was opened.
     pub connect: Option<Phases>,
     /// Whether the line is encrypted.
@@ -243,6 +250,9 @@ fn target(look: &Look, rule: &Rule) -> TargetReport {
         bare_connect: series.connect(progress.elapsed),
         fresh: Figures::unless_empty(&series.fresh().0),
         fresh_failed: (link.kind == Kind::Relay).then(|| series.fresh().1),
+        bare_connects: series.bare_connects(progress.elapsed),
+        split: series.split(progress.elapsed),
+        connects: OpeningStanding::all(&series.openings, progress.elapsed),
         tcp_terminator_suspected: series.tcp_terminator_suspected(),
         coder_would_warn: rtt.quantile(0.5).filter(|_| is_postgres).map(|p50| p50 >= CODER_WARNS_AT),
         rtt: Figures::of(&rtt),
@@ -366,6 +376,9 @@ fn hint(link: &Link, view: &View<'_>, judgement: &Judgement, rule: &Rule) -> Opt
             }
             (Failed::ConnectionsLow, _) => {
                 "raise max_connections or close idle connections, then run it again"
+            }
+            (Failed::Password, _) => {
+                "run the password command by hand as this user, or look into the password file: a token may need credentials"
             }
             (Failed::Closed | Failed::Left, _) => {
                 "the other side ended the connection: see its log for a restart or a crash"

@@ -93,7 +93,7 @@ impl Draft {
 
 type Rule = fn(&Seen<'_>) -> Vec<Draft>;
 
-const RULES: [Rule; 30] = [
+const RULES: [Rule; 32] = [
     members::blind,
     members::few_coderd,
     members::many_coderd,
@@ -110,6 +110,8 @@ const RULES: [Rule; 30] = [
     database::standby_lagging,
     database::is_standby,
     database::pooled,
+    database::notification_queue_filling,
+    database::connections_low,
     links::one_way,
     links::latency,
     links::provisioner_unreachable,
@@ -189,8 +191,9 @@ mod tests {
 
     use super::input::{Database, Replication, Row, Server, servers};
     use super::*;
+    use crate::mesh::database::Load;
     use crate::mesh::peer::Role;
-    use crate::mesh::place::decide::Limits;
+    use crate::mesh::place::decide::{Limits, Measured};
     use crate::mesh::region::name;
     use crate::mesh::roster::{Claim, Roster, Sighting, Source, Status};
     use crate::mesh::state::State;
@@ -395,11 +398,15 @@ mod tests {
             ..Database::default()
         });
         assert_eq!(codes(&topology), []);
-        let lag = |s| Replication { name: format!("after {s}"), lag: Some(Duration::from_secs(s)) };
+        let lag = |s| Replication {
+            name: format!("after {s}"),
+            lag: Some(Duration::from_secs(s)),
+            ..Replication::default()
+        };
         topology.databases[0] = Database {
             standby: Some(true),
             pooled: Some(true),
-            standbys: vec![lag(9), lag(10), Replication { name: "idle".into(), lag: None }],
+            standbys: vec![lag(9), lag(10), Replication { name: "idle".into(), ..Replication::default() }],
             claims: vec![claim(4, "IMDS", USE2, "")],
             ..topology.databases[0].clone()
         };
@@ -429,6 +436,68 @@ mod tests {
         assert!(!codes(&topology).contains(&Code::DatabaseNodesFar));
         topology.rows[9].min = Some(Duration::from_millis(10));
         assert_eq!(only(&topology, Code::DatabaseNodesFar).subjects, ["db", "db2"]);
+    }
+
+    #[test]
+    fn replication_proves_that_a_standby_is_near_and_never_that_it_is_far() {
+        let mut topology = sound();
+        topology.servers.push(server(Role::Standby, "db2", USE1));
+        topology.servers[4].known_as.insert("10.0.0.2".into());
+        // Somebody measured a detour.
+        topology.rows.push(Row { kind: Kind::Tcp, ..row("db", "db2", 12.0) });
+        let at_most = |ms: u64, samples| {
+            let span = Duration::from_secs(300);
+            let measured = Measured { min: Duration::from_millis(ms), samples, span, end_to_end: true };
+            Replication { name: "10.0.0.2".into(), at_most: Some(measured), ..Replication::default() }
+        };
+        let unproven = [Code::LatencyDomains, Code::DatabaseNodesFar, Code::LabelContradictsMeasurement];
+        let mut with = |replication| {
+            let standbys = vec![replication];
+            topology.databases = vec![Database { name: "db".into(), standbys, ..Database::default() }];
+            codes(&topology)
+        };
+        assert_eq!(with(Replication::default()), unproven);
+        assert_eq!(with(at_most(9, 20)), [], "it is near, whatever the detour takes");
+        assert_eq!(with(at_most(9, 19)), unproven, "too few readings");
+        assert_eq!(with(at_most(10, 20)), unproven);
+        topology.rows.pop();
+        let mut with = |replication, region| {
+            topology.servers[4] = Server { claims: Vec::new(), ..server(Role::Standby, "10.0.0.2", region) };
+            let region = (!region.is_empty()).then(|| claim(3, "node label", region, ""));
+            topology.servers[4].claims = region.into_iter().collect();
+            let standbys = vec![replication];
+            topology.databases = vec![Database { name: "db".into(), standbys, ..Database::default() }];
+            codes(&topology)
+        };
+        assert_eq!(with(at_most(500, 20), USE1), [], "a slow disk is no distance");
+        assert!(with(at_most(9, 20), USE2).contains(&Code::DatabaseNodesFar), "two regions are two regions");
+        assert!(with(at_most(9, 1), USE2).contains(&Code::DatabaseNodesFar));
+        let lies = with(at_most(1, 20), "aws/eu-west-1");
+        assert!(
+            lies.contains(&Code::LabelContradictsMeasurement) && !lies.contains(&Code::DatabaseNodesFar),
+            "light does not come from there in that time: {lies:?}"
+        );
+    }
+
+    #[test]
+    fn how_full_a_database_is() {
+        let mut topology = sound();
+        let mut with = |load| {
+            topology.databases = vec![Database { name: "db".into(), load, ..Database::default() }];
+            found(&topology).into_iter().map(|finding| (finding.code, finding.evidence)).collect::<Vec<_>>()
+        };
+        let load = |used, queue_used_ppb| Some(Load { used, usable: 100, queue_used_ppb });
+        for silent in [None, load(80, Some(499_999_999)), load(0, None)] {
+            assert_eq!(with(silent), [], "{silent:?}");
+        }
+        let full = with(load(81, Some(500_000_000)));
+        assert_eq!(
+            full,
+            [
+                (Code::NotificationQueueFilling, "the notification queue of db is 50 % full".to_owned()),
+                (Code::ConnectionsLow, "81 of 100 connections of db are taken".to_owned())
+            ]
+        );
     }
 
     #[test]

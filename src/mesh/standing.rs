@@ -1,19 +1,24 @@
 //! How all links of an agent stand at one instant, as data for whoever shows or exports it.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use probes::sample::Phases;
+use probes::sample::{Phases, Reason};
 use probes::target::Kind;
 
 use super::attribution::Attribution;
 use super::budget::Limit;
 use super::cause::Finding;
+use super::database::Known;
+use super::failover::Move;
 use super::floor::RouteChange;
 use super::links::Links;
+use super::openings::{Opening, Openings};
 use super::peer::{Own, Role};
 use super::report::{CODER_WARNS_AT, Figures};
 use super::roster::{Member, Source};
 use super::rules::held::Held;
+use super::series::{BareConnects, Split};
 use super::state::{State, Watch};
 use super::whole::Agent;
 use super::window::Totals;
@@ -35,6 +40,10 @@ pub struct Standing {
     pub sources: Vec<SourceStanding>,
     /// What is wrong with who stands where, the worst first.
     pub findings: Vec<Held>,
+    /// What the databases say of themselves.
+    pub databases: Vec<DatabaseStanding>,
+    /// Where databases have moved to, the newest first, and how long ago.
+    pub moves: Vec<(Duration, Move)>,
     /// What the other agents say of their links.
     pub agents: Vec<Agent>,
     /// How much of what they wrote was not taken in.
@@ -111,10 +120,58 @@ pub struct LinkStanding {
     pub tcp_terminator_suspected: bool,
     /// PostgreSQL: whether Coder's own health page would warn.
     pub coder_would_warn: Option<bool>,
+    /// PostgreSQL: the last bare connects.
+    pub bare_connects: Option<BareConnects>,
+    /// PostgreSQL: the round trip in two.
+    pub split: Option<Split>,
+    /// PostgreSQL: the server that the connection leads to, by its own account, and for how long. All figures but `totals`
+    /// and `hour` are of this one alone.
+    pub server: Option<(SocketAddr, Duration)>,
+    /// How the kept connection was opened, the newest first.
+    pub connects: Vec<OpeningStanding>,
+    /// How often it was opened again.
+    pub reconnects: u64,
+    /// How many attempts at that failed.
+    pub connects_failed: u64,
     /// The phases of the last connection that was opened.
     pub connect: Option<Phases>,
     /// Whether the line is encrypted.
     pub encrypted: Option<bool>,
+}
+
+/// One opening of a kept connection, or a row of attempts that failed for one reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OpeningStanding {
+    /// How long ago; of a row, its last attempt.
+    pub ago: Duration,
+    /// From the first attempt of the row to the last.
+    pub lasted: Duration,
+    /// How many attempts.
+    pub attempts: u32,
+    /// Its phases, or why there is no connection.
+    pub outcome: Result<Phases, Reason>,
+}
+
+impl OpeningStanding {
+    /// All that are kept of a series at this age of it, the newest first.
+    pub fn all(openings: &Openings, age: Duration) -> Vec<Self> {
+        let one = |opening: Opening| Self {
+            ago: age.saturating_sub(opening.at),
+            lasted: opening.at.saturating_sub(opening.since),
+            attempts: opening.attempts,
+            outcome: opening.outcome,
+        };
+        openings.newest_first().map(one).collect()
+    }
+}
+
+/// What a database says of itself.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DatabaseStanding {
+    /// What is known of it.
+    pub known: Known,
+    /// How long ago it said so.
+    pub told: Duration,
 }
 
 impl Standing {
@@ -128,6 +185,8 @@ impl Standing {
             members: Vec::new(),
             sources: Vec::new(),
             findings: Vec::new(),
+            databases: Vec::new(),
+            moves: Vec::new(),
             agents: Vec::new(),
             letters_dropped: 0,
             attribution: Vec::new(),
@@ -168,6 +227,12 @@ fn link(watch: &Watch, now: Duration) -> LinkStanding {
         bare_connect: series.connect(watch.age(now)),
         fresh: Figures::unless_empty(&series.fresh().0),
         fresh_failed: is_relay.then(|| series.fresh().1),
+        bare_connects: series.bare_connects(watch.age(now)),
+        split: series.split(watch.age(now)),
+        server: watch.leads().map(|leads| (leads.to, now.saturating_sub(leads.since))),
+        connects: OpeningStanding::all(&series.openings, watch.age(now)),
+        reconnects: series.openings.reconnects(),
+        connects_failed: series.openings.failed(),
         tcp_terminator_suspected: series.tcp_terminator_suspected(),
         coder_would_warn: rtt.quantile(0.5).filter(|_| is_postgres).map(|p50| p50 >= CODER_WARNS_AT),
         rtt: Figures::of(&rtt),

@@ -34,6 +34,9 @@ use super::window::Window;
 
 mod assess;
 mod evidence;
+mod server;
+
+pub use server::Leads;
 
 const SHORT: usize = 60;
 const SILENT_FOR: Duration = Duration::from_secs(5);
@@ -157,6 +160,7 @@ pub struct Watch {
     route: Option<(Duration, RouteChange)>,
     connects_at: Option<Duration>,
     calm_since_connects: bool,
+    leads: Option<Leads>,
 }
 
 impl Watch {
@@ -180,6 +184,7 @@ impl Watch {
             route: None,
             connects_at: None,
             calm_since_connects: false,
+            leads: None,
         }
     }
 
@@ -226,11 +231,6 @@ impl Watch {
         self.terms = terms;
     }
 
-    /// The first connection came, or did not.
-    pub fn opened(&mut self, sample: &Sample) {
-        self.series.window.opened(sample);
-    }
-
     /// A slot's question has left.
     pub fn sent(&mut self, slot: u64, now: Duration) {
         self.unanswered.insert(slot, now);
@@ -254,6 +254,10 @@ impl Watch {
     /// A slot has its outcome.
     pub fn outcome(&mut self, slot: u64, sample: &Sample, now: Duration) -> Vec<Change> {
         let sent = self.unanswered.remove(&slot).unwrap_or(now);
+        if self.is_of_another_server(sent) {
+            self.series.window.count_only(sample);
+            return self.tick(now).into_iter().collect();
+        }
         match &sample.outcome {
             Outcome::Ok(_) => {
                 let all = self.series.window.all();

@@ -137,6 +137,12 @@ impl Window {
         self.kept.push_back(record);
     }
 
+    /// Counts the outcome of a slot that is no part of what is kept.
+    pub fn count_only(&mut self, sample: &Sample) {
+        let record = Record::of(sample, self.budget);
+        self.count(&record, sample);
+    }
+
     fn count(&mut self, record: &Record, sample: &Sample) {
         let totals = &mut self.totals;
         totals.outcomes.add(&sample.outcome);

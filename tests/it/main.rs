@@ -19,8 +19,11 @@ mod cli;
 mod cloud;
 #[cfg(test)]
 mod coder;
+#[cfg(feature = "kubernetes")]
 #[cfg(test)]
 mod daemonset;
+#[cfg(test)]
+mod database;
 #[cfg(test)]
 mod discovery;
 #[cfg(test)]
@@ -43,6 +46,8 @@ mod manifests;
 mod metadata_server;
 #[cfg(test)]
 mod name_server;
+#[cfg(test)]
+mod password;
 #[cfg(test)]
 mod paths;
 #[cfg(test)]

@@ -17,14 +17,14 @@ use tokio_postgres::{Config, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::conninfo::{
-    ChannelBinding, Conninfo, Host, HostName, SslMode, SslNegotiation, TargetSessionAttrs,
+    ChannelBinding, Conninfo, Host, HostName, Secret, SslMode, SslNegotiation, TargetSessionAttrs,
 };
 use super::encryption::{Timed, in_home, tls_name, tls_of};
 use super::failure::{failure, refuses_options, refuses_this_line};
-use super::passfile;
 use super::query::Session;
+use super::{passfile, password};
 use crate::resolve::resolve;
-use crate::sample::{Failure, Phases, Reason};
+use crate::sample::{Failure, Phases, Reason, Timing};
 use crate::stopwatch::Stopwatch;
 use crate::target::HostPort;
 use crate::tcp::{connect_any, io_failure, no_answer};
@@ -69,12 +69,27 @@ impl From<Failure> for Refusal {
 impl Open for Dial {
     type Connection = Session;
 
+    /// Where a command has to be asked for the password, that comes before and has a time limit of its own.
     async fn open(&self, deadline: Duration) -> Result<(Session, Phases), Failure> {
+        let asked = match &self.conninfo.password_source {
+            Some(source) => Some(password::ask(source).await?),
+            None => None,
+        };
         let deadline = self.conninfo.connect_timeout.map_or(deadline, |timeout| timeout.min(deadline));
         let detail = || format!("no PostgreSQL connection within {:.1} s", deadline.as_secs_f64());
-        tokio::time::timeout(deadline, self.open_any(deadline))
+        tokio::time::timeout(deadline, self.open_any(asked.as_ref(), deadline))
             .await
             .unwrap_or_else(|_| Err(Failure::new(Reason::Unreachable, detail())))
+    }
+
+    fn opened(session: &Session, phases: Phases) -> Timing {
+        Timing {
+            rtt: phases.auth.unwrap_or_default(),
+            phases: Some(phases),
+            encrypted: Some(session.encrypted()),
+            leads_to: session.leads_to(),
+            ..Timing::default()
+        }
     }
 }
 
@@ -85,7 +100,11 @@ impl Dial {
     }
 
     /// The first host that lets us in and is of the wanted kind.
-    async fn open_any(&self, deadline: Duration) -> Result<(Session, Phases), Failure> {
+    async fn open_any(
+        &self,
+        asked: Option<&Secret>,
+        deadline: Duration,
+    ) -> Result<(Session, Phases), Failure> {
         let watch = Stopwatch::start();
         let wanted = self.conninfo.target_session_attrs;
         let passes = match wanted {
@@ -100,7 +119,7 @@ impl Dial {
                 // One host that swallows packets must leave time for the next.
                 let left = u32::try_from(hosts - index).unwrap_or(u32::MAX);
                 let patience = deadline.saturating_sub(watch.elapsed()) / left;
-                let attempt = tokio::time::timeout(patience, self.open_host(host, *wanted));
+                let attempt = tokio::time::timeout(patience, self.open_host(host, *wanted, asked));
                 match attempt.await {
                     Ok(Ok(opened)) => return Ok(opened),
                     // As in libpq, a no to who we are is final: the other hosts would say the same.
@@ -152,11 +171,16 @@ impl Dial {
         usize::try_from(crate::stopwatch::monotonic_ns() / 1_000).unwrap_or(0)
     }
 
-    async fn open_host(&self, host: &Host, wanted: TargetSessionAttrs) -> Result<(Session, Phases), Failure> {
+    async fn open_host(
+        &self,
+        host: &Host,
+        wanted: TargetSessionAttrs,
+        asked: Option<&Secret>,
+    ) -> Result<(Session, Phases), Failure> {
         let mut last = None;
         for line in self.lines(host) {
             for with_limits in [true, false] {
-                match self.attempt(host, *line, with_limits).await {
+                match self.attempt(host, *line, with_limits, asked).await {
                     Ok((session, phases)) => {
                         session.be(wanted).await?;
                         session.look_for_room().await?;
@@ -195,7 +219,9 @@ impl Dial {
         host: &Host,
         line: Line,
         with_limits: bool,
+        asked: Option<&Secret>,
     ) -> Result<(Session, Phases), Refusal> {
+        let config = self.config(host, line, with_limits, asked);
         match &host.host {
             HostName::Unix(directory) => {
                 let path = socket_path(directory, host.port);
@@ -204,14 +230,15 @@ impl Dial {
                     .await
                     .map_err(|error| io_failure(&error, &path.display().to_string()))?;
                 let phases = Phases { tcp: Some(watch.elapsed()), ..Phases::default() };
-                self.start(stream, host, line, with_limits, phases).await
+                self.start(stream, host, line, config, with_limits, phases).await
             }
             HostName::Tcp(name) => {
                 let (stream, phases) = tcp(name, host).await?;
                 let remote = stream.peer_addr().ok();
                 // The driver takes the stream; its socket stays reachable for the kernel's view.
                 let socket = stream.as_fd().try_clone_to_owned().ok();
-                let (mut session, phases) = self.start(stream, host, line, with_limits, phases).await?;
+                let (mut session, phases) =
+                    self.start(stream, host, line, config, with_limits, phases).await?;
                 session.goes_to(remote, socket);
                 Ok((session, phases))
             }
@@ -224,6 +251,7 @@ impl Dial {
         stream: S,
         host: &Host,
         line: Line,
+        config: Config,
         with_limits: bool,
         mut phases: Phases,
     ) -> Result<(Session, Phases), Refusal>
@@ -242,7 +270,6 @@ impl Dial {
             let try_other_line = failure.reason == Reason::Tls || refuses_this_line(error);
             Refusal { failure, try_other_line, try_without_options: refuses_options(error) }
         };
-        let config = self.config(host, line, with_limits);
         let watch = Stopwatch::start();
         if line == Line::Plain {
             let (client, connection) =
@@ -266,7 +293,7 @@ impl Dial {
         Ok((session, phases))
     }
 
-    fn config(&self, host: &Host, line: Line, with_limits: bool) -> Config {
+    fn config(&self, host: &Host, line: Line, with_limits: bool, asked: Option<&Secret>) -> Config {
         let conninfo = &self.conninfo;
         let mut config = Config::new();
         config.user(&conninfo.user).dbname(&conninfo.dbname).application_name("probe");
@@ -278,7 +305,8 @@ impl Dial {
         if !options.is_empty() {
             config.options(&options);
         }
-        if let Some(password) = self.password(host) {
+        if let Some(password) = asked.map(|secret| secret.expose().to_owned()).or_else(|| self.password(host))
+        {
             config.password(password);
         }
         config.ssl_mode(match line {

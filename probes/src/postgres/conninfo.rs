@@ -12,9 +12,11 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+mod password;
 mod settings;
 mod syntax;
 
+pub use password::{PasswordCommand, PasswordSource};
 use settings::Settings;
 
 /// A password. It is shown as `***`.
@@ -263,6 +265,8 @@ pub struct Conninfo {
     pub dbname: String,
     /// Whom to connect as.
     pub user: String,
+    /// Who knows the password; goes before `password`. No connection string has it.
+    pub password_source: Option<PasswordSource>,
     /// The password, unless it is to be found in `passfile`.
     pub password: Option<Secret>,
     /// The password file that was named. Where none was, libpq looks in `~/.pgpass`.
@@ -330,6 +334,7 @@ impl Conninfo {
             hosts,
             dbname: settings.dbname(&user)?,
             user,
+            password_source: None,
             password: settings.text("password", "PGPASSWORD").map(Secret),
             passfile: settings.path("passfile", "PGPASSFILE"),
             sslmode,
@@ -398,6 +403,7 @@ mod tests {
             dbname: "coder_db".to_owned(),
             user: "coder".to_owned(),
             password: Some(Secret::from("s 'cret".to_owned())),
+            password_source: None,
             passfile: None,
             sslmode: SslMode::VerifyFull,
             sslrootcert: None,

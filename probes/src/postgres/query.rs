@@ -5,7 +5,7 @@
 //! that gets no CPU stamps its receipt late, so its waiting lands in the network's share: only a concurrent bare
 //! connect can tell.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -37,6 +37,8 @@ pub(super) struct Session {
     encrypted: bool,
     place: String,
     remote: Option<SocketAddr>,
+    /// Which server it is by its own account, as it said when we looked first.
+    leads_to: OnceLock<SocketAddr>,
     socket: Option<OwnedFd>,
     /// As the kernel counted them when we looked last.
     retransmits: AtomicU32,
@@ -107,6 +109,7 @@ impl Session {
             encrypted,
             place,
             remote: None,
+            leads_to: OnceLock::new(),
             socket: None,
             retransmits: AtomicU32::new(0),
             ended,
@@ -240,11 +243,28 @@ impl Session {
 
     /// Fails when the server is short of free connections.
     pub(super) async fn look_for_room(&self) -> Result<(), Failure> {
+        self.room().await?.verdict()
+    }
+
+    /// How many connections the server has and how many are taken; on the way, which server it is.
+    pub(super) async fn room(&self) -> Result<Room, Failure> {
+        // Roles with a reserve of their own came with PostgreSQL 16.
         let query = "SELECT current_setting('max_connections')::int \
-                     - current_setting('superuser_reserved_connections')::int, \
-                     (SELECT coalesce(sum(numbackends), 0)::int FROM pg_stat_database)";
+                     - current_setting('superuser_reserved_connections')::int \
+                     - coalesce(current_setting('reserved_connections', true), '0')::int, \
+                     (SELECT coalesce(sum(numbackends), 0)::int FROM pg_stat_database), \
+                     inet_server_addr(), inet_server_port()";
         let row = self.one(query).await?;
-        Room { usable: self.column(&row, 0)?, used: self.column(&row, 1)? }.verdict()
+        let (address, port): (Option<IpAddr>, Option<i32>) = (self.column(&row, 2)?, self.column(&row, 3)?);
+        if let Some((address, port)) = address.zip(port.and_then(|port| u16::try_from(port).ok())) {
+            let _ = self.leads_to.set(SocketAddr::new(address, port));
+        }
+        Ok(Room { usable: self.column(&row, 0)?, used: self.column(&row, 1)? })
+    }
+
+    /// Which server it is by its own account; `None` for a Unix socket.
+    pub(super) fn leads_to(&self) -> Option<SocketAddr> {
+        self.leads_to.get().copied()
     }
 
     async fn one(&self, query: &str) -> Result<Row, Failure> {

@@ -4,6 +4,7 @@
 //! when free connections run short.
 
 use std::net::SocketAddr;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 pub use tokio_postgres::Row;
@@ -12,10 +13,12 @@ pub use tokio_postgres::types::{FromSql, ToSql, Type};
 use tokio::sync::mpsc;
 use tokio_postgres::Notification;
 
+use super::Room;
 use super::connect::Dial;
 use super::conninfo::Conninfo;
 use super::query::Session;
 use crate::sample::{Failure, Reason};
+use crate::stopwatch::Stopwatch;
 use crate::warm::Open;
 
 /// What has no answer after this will not have one: the server's own limit is 2 s.
@@ -34,6 +37,7 @@ pub struct Note {
 pub struct Reader {
     session: Session,
     notes: Option<mpsc::Receiver<Notification>>,
+    room_at: Mutex<Option<Stopwatch>>,
 }
 
 impl Reader {
@@ -42,7 +46,7 @@ impl Reader {
         let dial = Dial::new(conninfo.clone()).map_err(|error| Failure::new(Reason::Tls, error))?;
         let (session, _) = dial.open(deadline).await?;
         let notes = session.notes();
-        Ok(Self { session, notes })
+        Ok(Self { session, notes, room_at: Mutex::default() })
     }
 
     /// All rows of one statement.
@@ -57,6 +61,19 @@ impl Reader {
     /// Statements without rows.
     pub async fn run(&self, sql: &str) -> Result<(), Failure> {
         within(self.session.run(sql)).await
+    }
+
+    /// How many connections the server has and how many are taken. Where that was asked less than `every` ago, `None`: it
+    /// is cheap, and not free.
+    pub async fn room(&self, every: Duration) -> Result<Option<Room>, Failure> {
+        {
+            let mut asked = self.room_at.lock().unwrap_or_else(PoisonError::into_inner);
+            if asked.as_ref().is_some_and(|asked| asked.elapsed() < every) {
+                return Ok(None);
+            }
+            *asked = Some(Stopwatch::start());
+        }
+        within(self.session.room()).await.map(Some)
     }
 
     /// The next notification of a channel that was listened to. Only an ended connection has no next one.

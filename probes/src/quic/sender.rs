@@ -16,7 +16,7 @@ use super::packet::{self, Received, Reply, Request, WAIT_UNKNOWN};
 use super::socket::{Traffic, endpoint};
 use super::{KEEP_ALIVE, transport};
 use crate::resolve::resolve;
-use crate::sample::{Direction, Failure, Outcome, Phases, Reason, Sample, Timing};
+use crate::sample::{Direction, Failure, Outcome, Phases, Reason, Reopened, Sample, Timing};
 use crate::stopwatch::{Stopwatch, monotonic_ns};
 use crate::target::HostPort;
 use crate::tls::{MeshTls, TlsError};
@@ -83,6 +83,11 @@ pub struct PeerProbe {
 }
 
 impl PeerProbe {
+    /// Connections that were opened in the background since this was asked last.
+    pub fn reopened(&self) -> Vec<Reopened> {
+        self.warm.reopened()
+    }
+
     /// Sends a letter on the connection that stands; whether there was one and it took it.
     pub async fn write(&self, text: &[u8]) -> bool {
         match self.warm.standing() {
@@ -95,13 +100,7 @@ impl PeerProbe {
 impl Probe for PeerProbe {
     async fn sample(&self, order: Order) -> Sample {
         match order.step {
-            Step::Open => match self.warm.open(order.deadline).await {
-                Ok((_, phases)) => {
-                    let rtt = phases.tls.unwrap_or_default();
-                    Timing { rtt, phases: Some(phases), encrypted: Some(true), ..Timing::default() }.into()
-                }
-                Err(failure) => failure.into(),
-            },
+            Step::Open => self.warm.open(order.deadline).await,
             Step::Measure | Step::Connect => {
                 let session = match self.warm.current() {
                     Ok(session) => session,
@@ -147,6 +146,11 @@ impl Open for Dial {
             Err(failure)
         };
         tokio::time::timeout(deadline, attempt).await.unwrap_or_else(|_| Err(silence(deadline)))
+    }
+
+    fn opened(_: &Session, phases: Phases) -> Timing {
+        let rtt = phases.tls.unwrap_or_default();
+        Timing { rtt, phases: Some(phases), encrypted: Some(true), ..Timing::default() }
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use probes::kit::Kit;
 use probes::own;
-use probes::sample::{Failure, Outcome, Reason, Sample};
+use probes::sample::{Failure, Outcome, Reason, Reopened, Sample};
 use probes::{Order, Probe, Step};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::JoinSet;
@@ -63,7 +63,10 @@ pub(super) async fn measure(
             let (kit, mut promise) = (Arc::clone(&kit), Promise { job, slot, events: Some(events.clone()) });
             in_flight.spawn(async move {
                 let order = Order { step: Step::Measure, deadline: DEADLINE };
-                promise.keep(own::sample(&*kit, order).await);
+                let sample = own::sample(&*kit, order).await;
+                // Before the first sample of the new connection, which says nothing about the old one.
+                promise.tell(kit.reopened());
+                promise.keep(sample);
             });
             while in_flight.try_join_next().is_some() {}
         }
@@ -81,6 +84,13 @@ struct Promise {
 }
 
 impl Promise {
+    fn tell(&self, reopened: Vec<Reopened>) {
+        let Some(events) = &self.events else { return };
+        for reopened in reopened {
+            let _ = events.send(Event::Reopened { job: self.job, reopened });
+        }
+    }
+
     fn keep(&mut self, sample: Sample) {
         if let Some(events) = self.events.take() {
             let _ = events.send(Event::Slot { job: self.job, slot: self.slot, sample });
@@ -115,6 +125,14 @@ pub(super) async fn connects(job: u32, kit: Arc<Kit>, schedule: Schedule, events
     }
 }
 
+/// Another connection in the place of the one that stands.
+pub(super) async fn reopen(job: u32, kit: Arc<Kit>, events: UnboundedSender<Event>) {
+    let sample = kit.sample(Order { step: Step::Open, deadline: OPEN_PATIENCE }).await;
+    let reopened = Reopened { ago: Duration::ZERO, sample };
+    // Whoever listens has gone away when this fails.
+    let _ = events.send(Event::Reopened { job, reopened });
+}
+
 /// A few attempts, so that a server which is just starting is not given up at once. A no to who we are is final: a
 /// password is not tried twice.
 async fn open(kit: &Kit, attempts: usize) -> Sample {
@@ -129,7 +147,8 @@ async fn open(kit: &Kit, attempts: usize) -> Sample {
             Outcome::Ok(_) => return sample,
             outcome => outcome.failure().map(|failure| failure.reason),
         };
-        if matches!(reason, Some(Reason::Auth | Reason::Database | Reason::ConnectionsLow)) {
+        if matches!(reason, Some(Reason::Auth | Reason::Database | Reason::ConnectionsLow | Reason::Password))
+        {
             return sample;
         }
     }

@@ -38,6 +38,10 @@ pub enum Code {
     DatabaseIsStandby,
     /// The connection string leads through a pooler that takes the session away after each transaction.
     DatabasePooled,
+    /// The queue of NOTIFY fills up.
+    NotificationQueueFilling,
+    /// The database is short of free connections.
+    ConnectionsLow,
     /// A replica that no agent stands beside.
     UnwatchedReplica,
     /// One reaches the other, and not the other way round.
@@ -122,7 +126,7 @@ pub enum Code {
 
 impl Code {
     /// All of them.
-    pub const ALL: [Self; 52] = [
+    pub const ALL: [Self; 54] = [
         Self::Blind,
         Self::FewCoderd,
         Self::ManyCoderd,
@@ -135,6 +139,8 @@ impl Code {
         Self::StandbyLagging,
         Self::DatabaseIsStandby,
         Self::DatabasePooled,
+        Self::NotificationQueueFilling,
+        Self::ConnectionsLow,
         Self::UnwatchedReplica,
         Self::OneWay,
         Self::CrossRegionSuspected,

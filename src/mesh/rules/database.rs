@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use super::input::Database;
 use super::seen::Seen;
 use super::{Code, Draft};
+use crate::mesh::database::Load;
 
 /// A standby this far behind would lose that much if it took over now.
 const LAG: Duration = Duration::from_secs(10);
@@ -20,6 +22,34 @@ pub(super) fn standby_lagging(seen: &Seen<'_>) -> Vec<Draft> {
         }
     }
     drafts
+}
+
+/// From this share on; PostgreSQL itself begins to warn in its log then, and NOTIFY fails when it is full.
+const QUEUE_FILLS: f64 = 0.5;
+
+pub(super) fn notification_queue_filling(seen: &Seen<'_>) -> Vec<Draft> {
+    let usage = |database: &Database| database.load?.queue_usage().filter(|usage| *usage >= QUEUE_FILLS);
+    let full = seen.topology.databases.iter().filter_map(|database| Some((database, usage(database)?)));
+    full.map(|(database, usage)| {
+        let evidence = format!("the notification queue of {} is {:.0} % full", database.name, usage * 100.0);
+        Draft::new(Code::NotificationQueueFilling, [database.name.clone()], evidence)
+    })
+    .collect()
+}
+
+pub(super) fn connections_low(seen: &Seen<'_>) -> Vec<Draft> {
+    let short = seen
+        .topology
+        .databases
+        .iter()
+        .filter_map(|database| Some((database, database.load.filter(Load::is_short_of_connections)?)));
+    short
+        .map(|(database, load)| {
+            let evidence =
+                format!("{} of {} connections of {} are taken", load.used, load.usable, database.name);
+            Draft::new(Code::ConnectionsLow, [database.name.clone()], evidence)
+        })
+        .collect()
 }
 
 pub(super) fn is_standby(seen: &Seen<'_>) -> Vec<Draft> {

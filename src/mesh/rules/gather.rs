@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::input::{Database, Replication, Row, Topology, Vantage, sees_all_coderd, servers};
-use crate::mesh::database::Facts;
+use crate::mesh::database::Known;
+use crate::mesh::place::decide::Measured;
 use crate::mesh::roster::{Claim, Member};
 
 /// Everything that is known at this moment. `rows` are the links of all agents, `place` what is claimed of the database by
@@ -12,7 +13,7 @@ pub fn topology(
     own: Vantage,
     members: &[Member],
     rows: Vec<Row>,
-    database: Option<(&Facts, Vec<Claim>)>,
+    database: Option<(&Known, Vec<Claim>)>,
     blind: Vec<String>,
 ) -> Topology {
     let agents = members.iter().filter(|member| member.is_agent());
@@ -29,13 +30,15 @@ pub fn topology(
         servers: servers(members),
         all_coderd: sees_all_coderd(members),
         rows,
-        databases: database.map(|(facts, claims)| self::database(facts, claims)).into_iter().collect(),
+        databases: database.map(|(known, claims)| self::database(known, claims)).into_iter().collect(),
         blind,
         ..Topology::default()
     }
 }
 
-fn database(facts: &Facts, claims: Vec<Claim>) -> Database {
+fn database(known: &Known, claims: Vec<Claim>) -> Database {
+    let facts = &known.facts;
+    let at_most = |ip| known.round_trip_at_most(ip, known.heard);
     let lag = |standby: &crate::mesh::database::Standby| standby.replay_lag.max(standby.write_lag);
     Database {
         name: facts.name.clone(),
@@ -48,8 +51,15 @@ fn database(facts: &Facts, claims: Vec<Claim>) -> Database {
             .map(|standby| Replication {
                 name: standby.address.map_or_else(|| standby.name.clone(), |ip| ip.to_string()),
                 lag: lag(standby),
+                at_most: standby.address.and_then(at_most).map(|(min, samples, span)| Measured {
+                    min,
+                    samples,
+                    span,
+                    end_to_end: true,
+                }),
             })
             .collect(),
+        load: known.load.map(|(_, load)| load),
         claims,
     }
 }

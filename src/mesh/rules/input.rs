@@ -6,6 +6,7 @@ use std::time::Duration;
 use probes::target::Kind;
 use serde::Serialize;
 
+use crate::mesh::database::Load;
 use crate::mesh::peer::Role;
 use crate::mesh::place::decide::Measured;
 use crate::mesh::roster::{Claim, Member, RegionName, Source, Status, beside};
@@ -124,6 +125,8 @@ pub struct Database {
     pub pooled: Option<bool>,
     /// Who follows it.
     pub standbys: Vec<Replication>,
+    /// How full it is; `None` where nobody looked.
+    pub load: Option<Load>,
     /// Where it stands, by host name and the like.
     pub claims: Vec<Claim>,
 }
@@ -135,6 +138,8 @@ pub struct Replication {
     pub name: String,
     /// How far it is behind; `None` when idle, or when we may not see it.
     pub lag: Option<Duration>,
+    /// The most that a round trip from its primary takes, by the primary's own account.
+    pub at_most: Option<Measured>,
 }
 
 /// How coderd is deployed; `None` where nobody looked.

@@ -118,7 +118,37 @@ impl<'a> Seen<'a> {
                 }
             }
         }
+        for (source, target, measured) in self.near_standbys() {
+            let new = Seeing { measured, by: self.topology.own.agent.clone() };
+            let way = ways.entry((source, target)).or_insert_with(|| new.clone());
+            if self.rank(&new) < self.rank(way) {
+                *way = new;
+            }
+        }
         ways
+    }
+
+    /// Primaries and standbys that their replication proves to be near. A bound from above that is below the budget bounds
+    /// the round trip itself; one that is not proves nothing, for it contains what both ends do beside it. And without
+    /// enough readings it must not stand in the way of what labels say.
+    fn near_standbys(&self) -> Vec<(usize, usize, Measured)> {
+        let mut near = Vec::new();
+        for database in &self.topology.databases {
+            for standby in &database.standbys {
+                let Some(at_most) = standby.at_most.filter(|at_most| {
+                    at_most.min < self.limits.budget
+                        && at_most.samples >= self.limits.samples
+                        && at_most.span >= self.limits.span
+                }) else {
+                    continue;
+                };
+                let sources = self.servers_called(&database.name).iter();
+                let targets = self.servers_called(&standby.name);
+                let pairs = sources.flat_map(|source| targets.iter().map(|target| (*source, *target)));
+                near.extend(pairs.filter(|(source, target)| source != target).map(|(s, t)| (s, t, at_most)));
+            }
+        }
+        near
     }
 
     /// The best of several measurements is the least: enough replies, from the end itself, fast.

@@ -57,6 +57,16 @@ impl Code {
                 Warning,
                 "Connect coderd to PostgreSQL itself, or through a pooler that keeps sessions.",
             ),
+            Self::NotificationQueueFilling => (
+                "notification_queue_filling",
+                Warning,
+                "Find the session that listens and stays in a transaction (pg_stat_activity), and end it.",
+            ),
+            Self::ConnectionsLow => (
+                "connections_low",
+                Warning,
+                "Raise max_connections, or lower what coderd and others may open (CODER_PG_CONN_MAX_OPEN).",
+            ),
             Self::UnwatchedReplica => (
                 "unwatched_replica",
                 Warning,
