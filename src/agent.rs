@@ -13,10 +13,11 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-use crate::discovery::{self, News, Sources};
+use crate::discovery::{self, News, Peers, Sources};
 use crate::export::standing::OwnTiming;
 use crate::mesh::links::{Links, Rules};
 use crate::mesh::peer::{Link, Own};
+use crate::mesh::pubsub::Pubsub;
 use crate::mesh::rules::Book;
 use crate::mesh::schedule::Schedule;
 use crate::mesh::standing::Standing;
@@ -119,6 +120,10 @@ struct Agent {
     found: Found,
     letters: letters::Letters,
     judged: topology::Judged,
+    /// Whom the source that can is to ask how long a notification takes.
+    asking: watch::Sender<Peers>,
+    /// What came of that.
+    pubsub: Pubsub,
     measuring: Measuring,
     events: mpsc::UnboundedSender<measuring::Event>,
     own: own::Own,
@@ -148,6 +153,8 @@ pub async fn run(
         found: Found::default(),
         letters: letters::Letters::default(),
         judged: topology::Judged::default(),
+        asking: watch::Sender::new(None),
+        pubsub: Pubsub::default(),
         own: own::Own::new(),
         throttled: None,
         start: now(),
@@ -168,7 +175,7 @@ pub async fn run(
     }
     readiness.send_replace(web::Readiness::Ready);
     let (telling, mut news) = mpsc::channel(64);
-    let mut sources = Sources::start(&agent.reachable(), &telling);
+    let mut sources = Sources::start(&agent.reachable(), &telling, &agent.asking.subscribe());
 
     let mut stop = std::pin::pin!(stop);
     let mut file = roster::FileWatch::new(reload.file.take());

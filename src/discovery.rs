@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinSet};
 
 use crate::mesh::database::Facts;
+use crate::mesh::pubsub::Exchange;
 use crate::mesh::roster::{Claim, Sighting, Source};
 
 pub mod cloud;
@@ -21,6 +22,7 @@ pub mod dns;
 pub mod kubernetes;
 mod postgres;
 pub mod presence;
+pub mod pubsub;
 
 /// Which sources there are, and what each needs.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -65,11 +67,12 @@ pub struct Sources {
 
 impl Sources {
     /// Starts them on the runtime of the caller; what they tell goes to `news`.
-    pub fn start(settings: &Settings, news: &mpsc::Sender<News>) -> Self {
+    /// `peers` are the agents to ask how long a notification takes; `None` is not to ask at all.
+    pub fn start(settings: &Settings, news: &mpsc::Sender<News>, peers: &watch::Receiver<Peers>) -> Self {
         let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
         if let Some(settings) = &settings.coder {
-            tasks.spawn(coder::watch(settings.clone(), news.clone(), stopped.clone()));
+            tasks.spawn(coder::watch(settings.clone(), news.clone(), peers.clone(), stopped.clone()));
         }
         if let Some(settings) = &settings.dns {
             tasks.spawn(until(stopped.clone(), dns::watch(settings.clone(), news.clone())));
@@ -128,6 +131,9 @@ async fn ask_cloud(settings: cloud::Settings, news: mpsc::Sender<News>) {
     }
 }
 
+/// The names of agents to ask; `None` is not to ask at all.
+pub type Peers = Option<BTreeSet<String>>;
+
 /// What a source has to tell.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum News {
@@ -137,6 +143,8 @@ pub enum News {
     Failed(Source, String),
     /// What the database says of itself.
     Database(Facts),
+    /// What came of a question that was sent through PostgreSQL.
+    Pubsub(Exchange),
     /// Where the cloud says that this machine stands.
     Cloud(cloud::Whereabouts),
     /// Something that it cannot see for want of rights, said once: what, and what would help.

@@ -35,6 +35,7 @@ pub mod neighbours;
 pub mod outcomes;
 pub mod peer;
 pub mod place;
+pub mod pubsub;
 pub mod region;
 pub mod report;
 pub mod roster;

@@ -12,10 +12,12 @@ use crate::tls::TlsError;
 use crate::warm::Warm;
 use crate::{Order, Probe, Step};
 
+mod backend;
 mod connect;
 pub mod conninfo;
 mod encryption;
 mod failure;
+pub mod notify;
 pub mod passfile;
 mod query;
 pub mod reader;

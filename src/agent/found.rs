@@ -8,7 +8,7 @@ use probes::Target;
 use probes::target::{HostPort, Kind};
 
 use super::Agent;
-use crate::discovery::{self, News};
+use crate::discovery::{self, News, Peers};
 use crate::mesh::database::Facts;
 use crate::mesh::neighbours::{self, Stance, Stances};
 use crate::mesh::peer::{Link, Role};
@@ -160,6 +160,18 @@ impl Ourselves<'_> {
         Some((link, Target::Peer(address)))
     }
 
+    /// Whom to ask how long a notification takes: those that are measured and have announced themselves the same way.
+    fn asks(&self, members: &[Member]) -> Peers {
+        let stances = Stances::of(members);
+        let announced = members.iter().filter(|member| {
+            member.sources.contains(&Source::Presence)
+                && member.facts.status == Status::Alive
+                && self.link_to(member, &stances).is_some()
+        });
+        let names = announced.filter_map(|member| member.facts.agent.clone()).collect();
+        matches!(self.stance, Stance::Active(_)).then_some(names)
+    }
+
     fn is(&self, member: &Member) -> bool {
         let ours = |reflector: &HostPort| {
             Some(reflector.port) == self.port
@@ -221,6 +233,7 @@ impl Agent {
                 self.found.hear(Source::Postgres, facts.sightings(), now);
                 self.found.database = Some(facts);
             }
+            News::Pubsub(exchange) => self.pubsub.record(&exchange, now),
             News::Cloud(whereabouts) => {
                 let places: Vec<_> =
                     whereabouts.claims.iter().map(|claim| region::written(&claim.region)).collect();
@@ -264,6 +277,8 @@ impl Agent {
             Stance::Idle => None,
         };
         self.found.update(&own, now);
+        let asked = own.asks(self.found.members());
+        self.asking.send_if_modified(|before| std::mem::replace(before, asked.clone()) != asked);
         if role != self.links.own().role {
             tracing::info!(
                 role = role.map_or("-", Role::as_str),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use probes::Target;
 use probes::target::Kind;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 use crate::agent::found::Ourselves;
@@ -61,7 +61,9 @@ impl Found {
 /// Looks once. Peers can be measured only by who has an identity in the mesh.
 pub(super) async fn look(settings: &Settings, has_identity: bool) -> Found {
     let (telling, mut news) = mpsc::channel(64);
-    let sources = Sources::start(settings, &telling);
+    // One look asks nobody how long a notification takes.
+    let (_asking, peers) = watch::channel(None);
+    let sources = Sources::start(settings, &telling, &peers);
     drop(telling);
     let (mut roster, mut found) = (Roster::default(), Found::default());
     let (mut told, mut expected) = (BTreeSet::new(), settings.sources());
@@ -91,7 +93,7 @@ pub(super) async fn look(settings: &Settings, has_identity: bool) -> Found {
                     roster.hear(Source::Postgres, facts.sightings(), Duration::ZERO);
                     found.database = Some(facts);
                 }
-                News::Cloud(_) => {}
+                News::Cloud(_) | News::Pubsub(_) => {}
                 News::Blind(source, what) => {
                     let text = format!("{}: {what}", source.as_str());
                     found.notes.push(Warning { code: "discovery_blind", text });

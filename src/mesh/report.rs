@@ -341,6 +341,10 @@ fn hint(link: &Link, view: &View<'_>, judgement: &Judgement, rule: &Rule) -> Opt
             (Failed::Auth, _) => {
                 "check user and password in the connection string, and the server's pg_hba.conf"
             }
+            (Failed::Standby, _) => {
+                "point the connection string at the primary, or at a name that follows it"
+            }
+            (Failed::Pooled, _) => "connect to PostgreSQL itself, or through a pooler that keeps sessions",
             (Failed::Database, _) => {
                 "check the database's name in the connection string, and the role's rights on it"
             }

@@ -42,6 +42,10 @@ mod name_server;
 #[cfg(test)]
 mod plan;
 #[cfg(test)]
+mod pooler;
+#[cfg(test)]
+mod pubsub;
+#[cfg(test)]
 mod relay;
 #[cfg(test)]
 mod scenarios;
