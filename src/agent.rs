@@ -17,7 +17,7 @@ use crate::discovery::{self, News, Peers, Sources};
 use crate::export::standing::OwnTiming;
 use crate::mesh::links::{Links, Rules};
 use crate::mesh::peer::{Link, Own};
-use crate::mesh::pubsub::Pubsub;
+use crate::mesh::pubsub::{self, Pubsub};
 use crate::mesh::rules::Book;
 use crate::mesh::schedule::Schedule;
 use crate::mesh::standing::Standing;
@@ -318,6 +318,12 @@ impl Agent {
         standing.agents = self.letters.whole.agents(now).cloned().collect();
         standing.letters_dropped = self.letters.whole.dropped();
         standing.sources = self.found.sources(now);
+        standing.pubsub = self
+            .settings
+            .discovery
+            .coder
+            .as_ref()
+            .map(|_| (pubsub::path(self.found.members()), self.pubsub.standing(now)));
         standing.findings = self.judged.findings.all().into_iter().cloned().collect();
         standing
     }

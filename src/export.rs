@@ -2,5 +2,6 @@
 
 pub mod json;
 mod mesh;
+mod pubsub;
 pub mod standing;
 pub mod text;

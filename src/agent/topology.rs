@@ -48,7 +48,8 @@ impl Agent {
             })
             .collect();
         let database = self.found.database.as_ref().map(|facts| (facts, claims));
-        let topology = topology(own, &members, rows, database, self.judged.blind.clone());
+        let mut topology = topology(own, &members, rows, database, self.judged.blind.clone());
+        topology.pubsub = self.settings.discovery.coder.as_ref().map(|_| self.pubsub.standing(now));
         let Book { atlas, severities, limits } = &self.settings.book;
         let found = rules::findings(&topology, atlas, limits, severities);
         let grace = self.settings.rules.graces.start;

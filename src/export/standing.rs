@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use super::json::{Connect, SCHEMA_VERSION, Spread, connect, micros, spread};
 use super::mesh::{AgentJson, FindingJson, MemberJson, SourceJson};
+use super::pubsub::PubsubJson;
 use crate::mesh::cause::Finding;
 use crate::mesh::standing::{LinkStanding, Standing};
 use crate::mesh::state::State;
@@ -37,6 +38,7 @@ struct Document<'a> {
     members: Vec<MemberJson<'a>>,
     sources: Vec<SourceJson<'a>>,
     findings: Vec<FindingJson<'a>>,
+    pubsub: Option<PubsubJson<'a>>,
     agents: Vec<AgentJson<'a>>,
     letters_dropped: u64,
 }
@@ -114,6 +116,7 @@ pub fn render(standing: &Standing, own_timing: OwnTiming) -> Result<String, serd
         members: standing.members.iter().map(MemberJson::of).collect(),
         sources: standing.sources.iter().map(SourceJson::of).collect(),
         findings: standing.findings.iter().map(FindingJson::of).collect(),
+        pubsub: standing.pubsub.as_ref().map(|(path, pubsub)| PubsubJson::of(*path, pubsub)),
         agents: standing.agents.iter().map(AgentJson::of).collect(),
         letters_dropped: standing.letters_dropped,
     };

@@ -10,6 +10,8 @@ use std::time::Duration;
 use probes::sample::{Failure, Outcome, Reason, Sample};
 use serde::Serialize;
 
+use super::peer::Role;
+use super::roster::{Member, Status};
 use super::state::State;
 
 /// From here on Coder's own dashboards call it sluggish (coder/observability). Of one trip.
@@ -72,6 +74,16 @@ impl Path {
     pub fn needs_postgres(self) -> bool {
         matches!(self, Self::Postgres | Self::Mixed)
     }
+}
+
+/// Of the replicas among these members that are not about to stop.
+pub fn path(members: &[Member]) -> Path {
+    let coderd = members.iter().filter(|member| {
+        member.facts.role == Some(Role::Coderd)
+            && !member.is_agent()
+            && member.facts.status != Status::Leaving
+    });
+    Path::of(coderd.map(|member| member.facts.carrier))
 }
 
 /// What came of one question.
@@ -245,5 +257,131 @@ impl Track {
             failure: self.failure.clone(),
             silence: (silent, self.loss.clone()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use probes::sample::Timing;
+
+    use super::*;
+
+    const EVERY: Duration = Duration::from_secs(10);
+
+    fn at(second: u64) -> Duration {
+        Duration::from_secs(second)
+    }
+
+    fn trip(ms: u64) -> Sample {
+        Timing {
+            rtt: Duration::from_millis(ms),
+            acknowledged: Some(Duration::from_millis(1)),
+            ..Timing::default()
+        }
+        .into()
+    }
+
+    fn failed(reason: Reason) -> Sample {
+        Failure::new(reason, reason.as_str()).into()
+    }
+
+    fn told(own: &[Sample]) -> Pubsub {
+        let mut pubsub = Pubsub::default();
+        for (sample, turn) in own.iter().zip(1..) {
+            let exchange = Exchange { own: sample.clone(), peer: None, every: EVERY, peers: 0 };
+            pubsub.record(&exchange, at(10 * turn));
+        }
+        pubsub
+    }
+
+    #[test]
+    fn the_path_is_what_all_replicas_that_say_something_use() {
+        use Carrier::{Nats, Postgres};
+        for (carriers, path) in [
+            (&[][..], Path::Unknown),
+            (&[None, None], Path::Unknown),
+            (&[Some(Nats), Some(Nats)], Path::Nats),
+            (&[Some(Nats), None], Path::Nats),
+            (&[Some(Postgres), Some(Postgres)], Path::Postgres),
+            (&[Some(Postgres), Some(Nats), Some(Nats)], Path::Mixed),
+            (&[Some(Nats), Some(Nats), Some(Postgres), Some(Nats)], Path::Mixed),
+        ] {
+            assert_eq!(Path::of(carriers.iter().copied()), path, "{carriers:?}");
+        }
+        assert!(Path::Mixed.needs_postgres() && Path::Postgres.needs_postgres());
+        assert!(!Path::Nats.needs_postgres() && !Path::Unknown.needs_postgres());
+    }
+
+    #[test]
+    fn what_did_not_come_back_is_longer_than_anything_that_did() {
+        let lost = failed(Reason::Timeout);
+        let own = told(&[trip(3), lost.clone(), trip(1), trip(2), lost]).standing(at(51)).own;
+        assert_eq!((own.samples, own.lost, own.lost_in_all), (5, 2, 2));
+        assert_eq!((own.median, own.p95), (Some(Duration::from_millis(3)), None));
+        assert_eq!(own.last, Some(Duration::from_millis(2)));
+        assert_eq!(own.acknowledged, Some(Duration::from_millis(1)));
+        assert_eq!((own.state, own.silence.0), (State::Ok, 1));
+    }
+
+    #[test]
+    fn it_is_sluggish_from_half_a_second_on_and_back_and_forth_from_a_whole_one() {
+        let state = |ms| told(&[trip(ms), trip(ms), trip(ms)]).standing(at(31)).own.state;
+        assert_eq!((state(499), state(500)), (State::Ok, State::Breach));
+        let mut pubsub = Pubsub::default();
+        for turn in 1..=3 {
+            for (name, ms) in [("a", 999), ("b", 1000)] {
+                let peer = Some((name.to_owned(), trip(ms)));
+                pubsub.record(&Exchange { own: trip(1), peer, every: EVERY, peers: 2 }, at(10 * turn));
+            }
+        }
+        let peers = pubsub.standing(at(31)).peers;
+        let states: Vec<_> = peers.iter().map(|(name, figures)| (name.as_str(), figures.state)).collect();
+        assert_eq!(states, [("a", State::Ok), ("b", State::Breach)]);
+        let half = Duration::from_millis(500);
+        assert_eq!(peers[1].1.one_way(), Some((half, half)));
+    }
+
+    #[test]
+    fn silence_old_news_and_little_are_three_things_and_none_of_them_is_good() {
+        let lost = || failed(Reason::Timeout);
+        let own = |samples: &[Sample], now| told(samples).standing(at(now)).own.state;
+        assert_eq!(own(&[], 1), State::Unknown);
+        assert_eq!(own(&[trip(1), trip(1)], 21), State::Unknown);
+        assert_eq!(own(&[trip(1), trip(1), trip(1), lost(), lost(), lost()], 61), State::Unreachable);
+        assert_eq!(own(&[lost(), lost(), failed(Reason::Protocol)], 31), State::Unreachable);
+        assert_eq!(own(&[lost(), lost(), lost(), trip(1)], 41), State::Breach, "half of them are lost");
+        assert_eq!(own(&[trip(1), trip(1), trip(1)], 61), State::Stale);
+    }
+
+    #[test]
+    fn what_keeps_us_from_asking_says_nothing_about_how_long_it_takes() {
+        for reason in [Reason::Standby, Reason::Pooled, Reason::ConnectionsLow, Reason::Closed] {
+            let pubsub = told(&[trip(1), trip(1), trip(1), failed(reason)]);
+            let own = pubsub.standing(at(41)).own;
+            assert_eq!((own.state, own.samples, own.lost), (State::Unknown, 3, 0), "{reason:?}");
+            assert_eq!(own.failure.map(|failure| failure.reason), Some(reason));
+        }
+        let skipped = told(&[trip(1), trip(1), trip(1), Sample::skipped_self()]).standing(at(41)).own;
+        assert_eq!((skipped.state, skipped.samples), (State::Ok, 3));
+    }
+
+    #[test]
+    fn only_the_last_thirty_count_and_who_is_asked_no_more_is_forgotten() {
+        let mut many = vec![trip(900); 30];
+        many.extend(vec![trip(1); 30]);
+        let own = told(&many).standing(at(601)).own;
+        assert_eq!((own.samples, own.state), (30, State::Ok));
+        let mut pubsub = Pubsub::default();
+        let ask = |name: &str| Exchange {
+            own: trip(1),
+            peer: Some((name.to_owned(), trip(1))),
+            every: EVERY,
+            peers: 2,
+        };
+        pubsub.record(&ask("gone"), at(0));
+        pubsub.record(&ask("here"), at(200));
+        assert_eq!(pubsub.standing(at(200)).peers.len(), 2);
+        pubsub.record(&ask("here"), at(201));
+        assert_eq!(pubsub.standing(at(201)).peers.len(), 1);
     }
 }

@@ -10,6 +10,7 @@ use super::cause::Finding;
 use super::floor::RouteChange;
 use super::links::Links;
 use super::peer::{Own, Role};
+use super::pubsub::{self, Path};
 use super::report::{CODER_WARNS_AT, Figures};
 use super::roster::{Member, Source};
 use super::rules::held::Held;
@@ -34,6 +35,9 @@ pub struct Standing {
     pub sources: Vec<SourceStanding>,
     /// What is wrong with who stands where, the worst first.
     pub findings: Vec<Held>,
+    /// How news gets from replica to replica, and how long that takes through PostgreSQL; `None` without Coder's
+    /// database.
+    pub pubsub: Option<(Path, pubsub::Standing)>,
     /// What the other agents say of their links.
     pub agents: Vec<Agent>,
     /// How much of what they wrote was not taken in.
@@ -121,6 +125,7 @@ impl Standing {
             members: Vec::new(),
             sources: Vec::new(),
             findings: Vec::new(),
+            pubsub: None,
             agents: Vec::new(),
             letters_dropped: 0,
         }

@@ -36,6 +36,12 @@ pub enum Code {
     DatabaseIsStandby,
     /// The connection string leads through a pooler that takes the session away after each transaction.
     DatabasePooled,
+    /// Some replicas tell each other by NATS and some by PostgreSQL.
+    PubsubMixed,
+    /// Notifications through PostgreSQL do not arrive.
+    PubsubBroken,
+    /// They take long.
+    PubsubSlow,
     /// A replica that no agent stands beside.
     UnwatchedReplica,
     /// One reaches the other, and not the other way round.
@@ -72,7 +78,7 @@ pub enum Code {
 
 impl Code {
     /// All of them.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 31] = [
         Self::Blind,
         Self::FewCoderd,
         Self::ManyCoderd,
@@ -85,6 +91,9 @@ impl Code {
         Self::StandbyLagging,
         Self::DatabaseIsStandby,
         Self::DatabasePooled,
+        Self::PubsubMixed,
+        Self::PubsubBroken,
+        Self::PubsubSlow,
         Self::UnwatchedReplica,
         Self::OneWay,
         Self::CrossRegionSuspected,
@@ -155,6 +164,21 @@ impl Code {
                 "database_pooled",
                 Warning,
                 "Connect coderd to PostgreSQL itself, or through a pooler that keeps sessions.",
+            ),
+            Self::PubsubMixed => (
+                "pubsub_mixed",
+                Warning,
+                "Finish the update, and give all replicas the same CODER_EXPERIMENTS and each its CODER_CLUSTER_HOST.",
+            ),
+            Self::PubsubBroken => (
+                "pubsub_broken",
+                Fail,
+                "Look at the server's log and at pg_notification_queue_usage(), and for what stands between it and coderd.",
+            ),
+            Self::PubsubSlow => (
+                "pubsub_slow",
+                Warning,
+                "Look at the server's load, its commits and long transactions of sessions that listen, and at the way to it.",
             ),
             Self::UnwatchedReplica => (
                 "unwatched_replica",
