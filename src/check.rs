@@ -146,9 +146,10 @@ pub async fn run(mut settings: Settings, progress: impl FnMut(Progress)) -> Resu
     let start = now();
     let looks = look(&measuring, targets, &rule, progress).await;
     measuring.stop().await;
-    let topology = found.topology();
+    let (topology, pubsub) = (found.topology(), found.pubsub());
     let report = Report::new(&looks?, rule, now().duration_since(start));
-    Ok(report.with_notes(found.notes, found.failed).with_topology(topology))
+    let report = report.with_notes(found.notes, found.failed).with_topology(topology);
+    Ok(Report { pubsub, ..report })
 }
 
 /// A look under way.

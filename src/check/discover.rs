@@ -14,6 +14,7 @@ use crate::discovery::{News, Settings, Sources};
 use crate::mesh::database::Facts;
 use crate::mesh::neighbours::{Stance, Stances};
 use crate::mesh::peer::{Link, Role};
+use crate::mesh::pubsub::{self, Path};
 use crate::mesh::report::Warning;
 use crate::mesh::roster::{Member, Roster, Source, Status, beside};
 use crate::mesh::rules::gather::topology;
@@ -32,10 +33,16 @@ pub(super) struct Found {
     /// A source could not tell, so there may be more.
     pub(super) failed: bool,
     members: Vec<Member>,
+    asked_coder: bool,
     database: Option<Facts>,
 }
 
 impl Found {
+    /// What the news of replicas goes by, where Coder's database was asked.
+    pub(super) fn pubsub(&self) -> Option<Path> {
+        self.asked_coder.then(|| pubsub::path(&self.members))
+    }
+
     /// What is wrong with who stands where. One look knows no time, so a roll-out may show in it.
     pub(super) fn topology(&self) -> Vec<TopologyFinding> {
         if self.members.is_empty() {
@@ -112,6 +119,7 @@ pub(super) async fn look(settings: &Settings, has_identity: bool) -> Found {
         found.notes.push(Warning { code: "discovery_failed", text });
     }
     found.members = roster.members();
+    found.asked_coder = settings.coder.is_some();
     let (targets, unreached) = self::targets(&found.members, has_identity);
     found.targets = targets;
     for name in unreached {

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::mesh::cause::{Finding, Reason};
 use crate::mesh::outcomes::Counts;
+use crate::mesh::pubsub::Path;
 use crate::mesh::report::{Figures, Report, TargetReport, Warning};
 use crate::mesh::rules::TopologyFinding;
 use crate::mesh::verdict::Verdict;
@@ -26,6 +27,12 @@ struct Document<'a> {
     targets: Vec<Target<'a>>,
     notes: &'a [Warning],
     topology: &'a [TopologyFinding],
+    pubsub: Option<Pubsub>,
+}
+
+#[derive(Serialize)]
+struct Pubsub {
+    path: Path,
 }
 
 #[derive(Serialize)]
@@ -102,6 +109,7 @@ pub fn render(report: &Report) -> Result<String, serde_json::Error> {
         targets: report.targets.iter().map(target).collect(),
         notes: &report.notes,
         topology: &report.topology,
+        pubsub: report.pubsub.map(|path| Pubsub { path }),
     };
     let mut text = serde_json::to_string_pretty(&document)?;
     text.push('\n');

@@ -11,6 +11,7 @@ use super::distribution::Distribution;
 use super::outcomes::Counts;
 use super::peer::{Link, Role};
 use super::place::policy::Severity;
+use super::pubsub::Path;
 use super::rules::TopologyFinding;
 use super::sequential::{Bets, Dependence};
 use super::series::Series;
@@ -36,6 +37,8 @@ pub struct Report {
     pub notes: Vec<Warning>,
     /// What is wrong with who stands where, where discovery told who is there; the worst first.
     pub topology: Vec<TopologyFinding>,
+    /// What the news of replicas goes by; `None` where Coder's database was not asked.
+    pub pubsub: Option<Path>,
 }
 
 /// One target's bounded look: what came of it and how far it got.
@@ -171,6 +174,7 @@ impl Report {
             targets,
             notes: Vec::new(),
             topology: Vec::new(),
+            pubsub: None,
         }
     }
 
