@@ -215,14 +215,14 @@ fn codes(report: &Value) -> Vec<String> {
 #[test]
 fn through_a_transaction_pooler_nothing_is_listened_to_and_agents_are_looked_for_beside_the_replicas() {
     let _quiet = quiet();
-    for pool_size in [1, 4] {
+    for (pool_size, more) in [(1, ""), (4, "ignore_startup_parameters = options")] {
         let mut coder = Coder::new(Generation::BeforeNats);
         coder.add_replica("coder-6", "http://127.0.0.6:8080");
         coder.add_replica("coder-7", "http://127.0.0.7:8080");
         coder.keep_alive();
         let secret = Secret::new();
         let near = agent(&secret, &coder.cluster.url(), "agent-6", "127.0.0.6");
-        let pooler = Pooler::start(&coder.cluster, Mode::Transaction, pool_size, "");
+        let pooler = Pooler::start(&coder.cluster, Mode::Transaction, pool_size, more);
         let watcher = watcher(&secret, &pooler, near.reflector.port());
         let report = wait_until(&watcher, "the agent beside the replica is found", 40, |report| {
             state(report, "coder-6").as_deref() == Some("ok")
