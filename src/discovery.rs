@@ -144,7 +144,7 @@ pub enum News {
     /// What the database says of itself.
     Database(Facts),
     /// What came of a question that was sent through PostgreSQL.
-    Pubsub(Exchange),
+    Pubsub(Box<Exchange>),
     /// Where the cloud says that this machine stands.
     Cloud(cloud::Whereabouts),
     /// Something that it cannot see for want of rights, said once: what, and what would help.

@@ -419,7 +419,7 @@ mod tests {
     }
 
     /// What an agent hears through PostgreSQL, three times.
-    fn hears(topology: &mut Topology, own: Sample, peer_ms: u64) {
+    fn hears(topology: &mut Topology, own: &Sample, peer_ms: u64) {
         let mut pubsub = Pubsub::default();
         for turn in 1..=3 {
             let peer = Timing { rtt: Duration::from_millis(peer_ms), ..Timing::default() }.into();
@@ -468,9 +468,9 @@ mod tests {
         ] {
             let mut topology = sound();
             told_by(&mut topology, [carrier; 3]);
-            hears(&mut topology, trip(499), 999);
+            hears(&mut topology, &trip(499), 999);
             assert_eq!(codes(&topology), [], "fast enough, and 10 ms are no matter");
-            hears(&mut topology, trip(620), 1300);
+            hears(&mut topology, &trip(620), 1300);
             let finding = only(&topology, Code::PubsubSlow);
             assert_eq!((finding.severity, finding.subjects), (slow, vec!["agent-a".to_owned()]));
             assert!(
@@ -481,13 +481,13 @@ mod tests {
                 finding.evidence
             );
             assert_eq!(finding.vantage, [topology.own.clone()]);
-            hears(&mut topology, lost(), 1);
+            hears(&mut topology, &lost(), 1);
             let finding = only(&topology, Code::PubsubBroken);
             assert_eq!(finding.severity, broken);
             assert!(finding.evidence.contains("although LISTEN stands"), "{}", finding.evidence);
             assert!(finding.evidence.to_lowercase().contains(&word.to_lowercase()), "{}", finding.evidence);
             for reason in [Reason::Standby, Reason::Pooled, Reason::ConnectionsLow] {
-                hears(&mut topology, Failure::new(reason, "x").into(), 1);
+                hears(&mut topology, &Failure::new(reason, "x").into(), 1);
                 assert_eq!(codes(&topology), [], "told elsewhere: {reason:?}");
             }
         }

@@ -84,7 +84,7 @@ impl Reader {
     /// stays ours and does not end up with somebody else. `None` where that cannot be told.
     ///
     /// It leaves nothing behind anywhere. A server that is reached without a pooler shows that by itself
-    /// ([`super::backend`]). Through a pooler a second connection is opened for a moment, and both ask in turn which
+    /// (`postgres/backend.rs`). Through a pooler a second connection is opened for a moment, and both ask in turn which
     /// process of the server answers: two sessions have two processes, and always the same ones; a pooler in
     /// transaction mode gives both the one that was used last, or a different one each time.
     pub async fn keeps_session(&self, deadline: Duration) -> Result<Option<bool>, Failure> {

@@ -70,16 +70,20 @@ impl Pending {
     }
 }
 
-/// What a task of ours has done.
-enum Done {
-    Sent { nonce: String, sent: Sent, pooled: bool },
-    Answered,
+/// What came of sending a question.
+struct Told {
+    nonce: String,
+    sent: Sent,
+    pooled: bool,
 }
+
+/// Those that send a question or, without more to tell, an answer.
+type Tasks = JoinSet<Option<Told>>;
 
 impl Ear {
     /// Listens until the connection ends or nobody wants to know.
     pub(super) async fn run(mut self, mut notes: Notes) {
-        let mut tasks = JoinSet::new();
+        let mut tasks = Tasks::new();
         let mut pending = None::<Pending>;
         let mut allowance = Allowance::default();
         let (mut asked, mut last_peer) = (None::<Stopwatch>, None::<String>);
@@ -98,7 +102,7 @@ impl Ear {
             tokio::select! {
                 biased;
                 Some(done) = tasks.join_next() => {
-                    if let Ok(Done::Sent { nonce, sent, pooled }) = done
+                    if let Ok(Some(Told { nonce, sent, pooled })) = done
                         && let Some(pending) = pending.as_mut().filter(|pending| pending.nonce == nonce)
                     {
                         pending.sent = Some(sent);
@@ -139,14 +143,14 @@ impl Ear {
                 && let Some(pending) = pending.take()
             {
                 let exchange = settle(pending, every, others);
-                if self.news.send(News::Pubsub(exchange)).await.is_err() {
+                if self.news.send(News::Pubsub(Box::new(exchange))).await.is_err() {
                     return;
                 }
             }
         }
     }
 
-    fn ask(&self, peer: Option<String>, tasks: &mut JoinSet<Done>) -> Pending {
+    fn ask(&self, peer: Option<String>, tasks: &mut Tasks) -> Pending {
         let nonce = format!("{:016x}", RandomState::new().build_hasher().finish());
         let question = Letter::question(&self.name, peer.as_deref(), &nonce);
         let (arrival, arrived) = oneshot::channel();
@@ -162,7 +166,7 @@ impl Ear {
         tasks.spawn(async move {
             let sent = send(&notifier, &question, async move { arrived.await.ok() }).await;
             let (sent, pooled) = diagnose(sent, &reader).await;
-            Done::Sent { nonce, sent, pooled }
+            Some(Told { nonce, sent, pooled })
         });
         pending
     }
@@ -173,7 +177,7 @@ impl Ear {
         since: Stopwatch,
         pending: Option<&mut Pending>,
         allowance: &mut Allowance,
-        tasks: &mut JoinSet<Done>,
+        tasks: &mut Tasks,
     ) {
         let is_for_us = letter.to.as_deref() == Some(self.name.as_str());
         let ours = pending.filter(|pending| pending.nonce == letter.nonce);
@@ -188,7 +192,7 @@ impl Ear {
                 let (notifier, name) = (self.notifier.clone(), self.name.clone());
                 tasks.spawn(async move {
                     answer(&notifier, &letter, &name, since).await;
-                    Done::Answered
+                    None
                 });
             }
             (Some(held), Some(pending)) if is_for_us && pending.peer.as_ref() == Some(&letter.from) => {

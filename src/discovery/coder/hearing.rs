@@ -72,7 +72,8 @@ impl View {
         let Some((text, failure)) = connection.hearing.obstacle() else { return };
         if !connection.hearing.listens() {
             let every = pubsub::ASK_EVERY;
-            send(news, News::Pubsub(Exchange { own: failure.into(), peer: None, every, peers: 0 })).await;
+            let exchange = Exchange { own: failure.into(), peer: None, every, peers: 0 };
+            send(news, News::Pubsub(Box::new(exchange))).await;
         }
         self.blind(news, Source::Presence, text).await;
     }
