@@ -14,11 +14,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use crate::coder_metrics;
-use crate::discovery::{self, News, Sources};
+use crate::discovery::{self, News, Peers, Sources};
 use crate::export::standing::OwnTiming;
 use crate::mesh::failover::Moves;
 use crate::mesh::links::{Links, Rules};
 use crate::mesh::peer::{Link, Own};
+use crate::mesh::pubsub::{self, Pubsub};
 use crate::mesh::rules::Book;
 use crate::mesh::schedule::Schedule;
 use crate::mesh::standing::{DatabaseStanding, Standing};
@@ -131,6 +132,10 @@ struct Agent {
     judged: topology::Judged,
     attributing: attributing::Attributing,
     moves: Moves,
+    /// Whom the source that can is to ask how long a notification takes.
+    asking: watch::Sender<Peers>,
+    /// What came of that.
+    pubsub: Pubsub,
     measuring: Measuring,
     events: mpsc::UnboundedSender<measuring::Event>,
     own: own::Own,
@@ -164,6 +169,8 @@ pub async fn run(
         judged: topology::Judged::default(),
         attributing: attributing::Attributing::new(&settings.metrics, &settings.own.name, now()),
         moves: Moves::default(),
+        asking: watch::Sender::new(None),
+        pubsub: Pubsub::default(),
         own: own::Own::new(),
         throttled: None,
         database_wanted: watch::Sender::new(!Agent::waits_for_kubernetes(&settings)),
@@ -185,7 +192,9 @@ pub async fn run(
     }
     readiness.send_replace(web::Readiness::Ready);
     let (telling, mut news) = mpsc::channel(64);
-    let mut sources = Sources::start(&agent.reachable(), &telling, agent.database_wanted.subscribe());
+    let sources_of = agent.reachable();
+    let (peers, database) = (agent.asking.subscribe(), agent.database_wanted.subscribe());
+    let mut sources = Sources::start(&sources_of, &telling, &peers, database);
 
     let mut stop = std::pin::pin!(stop);
     let mut file = roster::FileWatch::new(reload.file.take());
@@ -348,6 +357,12 @@ impl Agent {
             .collect();
         let moves = self.moves.newest_first();
         standing.moves = moves.map(|one| (now.saturating_sub(one.at), one.clone())).collect();
+        standing.pubsub = self
+            .settings
+            .discovery
+            .coder
+            .as_ref()
+            .map(|_| (pubsub::path(self.found.members()), self.pubsub.standing(now)));
         standing.findings = self.judged.findings.all().into_iter().cloned().collect();
         standing
     }

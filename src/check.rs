@@ -156,11 +156,11 @@ pub async fn run(mut settings: Settings, progress: impl FnMut(Progress)) -> Resu
     let looks = look(&measuring, targets, &rule, progress).await;
     measuring.stop().await;
     let looks = looks?;
-    let topology = found.topology(&looks);
+    let (topology, pubsub) = (found.topology(&looks), found.pubsub());
     let report = Report::new(&looks, rule, now().duration_since(start));
     let report = report.with_notes(found.notes, found.failed).with_topology(topology);
     let attribution = attributing.end(&report.targets).await;
-    Ok(report.with_attribution(attribution))
+    Ok(Report { pubsub, ..report.with_attribution(attribution) })
 }
 
 /// A look under way.

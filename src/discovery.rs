@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinSet};
 
 use crate::mesh::database::Facts;
+use crate::mesh::pubsub::Exchange;
 use crate::mesh::roster::{Claim, Sighting, Source};
 
 pub mod cloud;
@@ -21,6 +22,7 @@ pub mod dns;
 pub mod kubernetes;
 mod postgres;
 pub mod presence;
+pub mod pubsub;
 
 /// Which sources there are, and what each needs.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -64,13 +66,20 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// Starts them on the runtime of the caller; what they tell goes to `news`. The database is connected to only while it
-    /// is wanted.
-    pub fn start(settings: &Settings, news: &mpsc::Sender<News>, database: watch::Receiver<bool>) -> Self {
+    /// Starts them on the runtime of the caller; what they tell goes to `news`.
+    /// `peers` are the agents to ask how long a notification takes; `None` is not to ask at all. The database is connected
+    /// to only while it is wanted.
+    pub fn start(
+        settings: &Settings,
+        news: &mpsc::Sender<News>,
+        peers: &watch::Receiver<Peers>,
+        database: watch::Receiver<bool>,
+    ) -> Self {
         let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
         if let Some(settings) = &settings.coder {
-            tasks.spawn(while_wanted(settings.clone(), news.clone(), database, stopped.clone()));
+            let peers = peers.clone();
+            tasks.spawn(while_wanted(settings.clone(), news.clone(), peers, database, stopped.clone()));
         }
         if let Some(settings) = &settings.dns {
             tasks.spawn(until(stopped.clone(), dns::watch(settings.clone(), news.clone())));
@@ -117,6 +126,7 @@ async fn until(mut stopped: watch::Receiver<bool>, work: impl Future<Output = ()
 async fn while_wanted(
     settings: coder::Settings,
     news: mpsc::Sender<News>,
+    peers: watch::Receiver<Peers>,
     mut wanted: watch::Receiver<bool>,
     mut stopped: watch::Receiver<bool>,
 ) {
@@ -130,7 +140,8 @@ async fn while_wanted(
             _ = stopped.wait_for(|stopped| *stopped) => return,
         }
         let (end, ended) = watch::channel(false);
-        let mut following = std::pin::pin!(coder::watch(settings.clone(), news.clone(), ended));
+        let mut following =
+            std::pin::pin!(coder::watch(settings.clone(), news.clone(), peers.clone(), ended));
         let is_over = tokio::select! {
             () = &mut following => return,
             heard = wanted.wait_for(|wanted| !*wanted) => heard.is_err(),
@@ -160,6 +171,9 @@ async fn ask_cloud(settings: cloud::Settings, news: mpsc::Sender<News>) {
     }
 }
 
+/// The names of agents to ask; `None` is not to ask at all.
+pub type Peers = Option<BTreeSet<String>>;
+
 /// What a source has to tell.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum News {
@@ -169,6 +183,8 @@ pub enum News {
     Failed(Source, String),
     /// What the database says of itself.
     Database(Facts),
+    /// What came of a question that was sent through PostgreSQL.
+    Pubsub(Box<Exchange>),
     /// Where the cloud says that this machine stands.
     Cloud(cloud::Whereabouts),
     /// Something that it cannot see for want of rights, said once: what, and what would help.

@@ -4,5 +4,6 @@ mod attribution;
 mod database;
 pub mod json;
 mod mesh;
+mod pubsub;
 pub mod standing;
 pub mod text;

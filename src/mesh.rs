@@ -16,6 +16,7 @@
 //! * [`cause`] – why a target is over its budget, with the evidence;
 //! * [`verdict`] – one bounded look: pass, fail or inconclusive;
 //! * [`state`] – the continuous verdict of one link, with hysteresis; [`links`] – all links of an agent;
+//! * [`pubsub`] – which way coderd's news takes, and how long notifications take through PostgreSQL;
 //! * [`whole`] – what all agents say of their own links;
 //! * [`attribution`] – whose slowness it is, where coderd's own metrics can be read;
 //! * [`report`], [`standing`] – all of it as data; the only thing that exporters see.
@@ -40,6 +41,7 @@ pub mod openings;
 pub mod outcomes;
 pub mod peer;
 pub mod place;
+pub mod pubsub;
 pub mod region;
 pub mod report;
 pub mod roster;

@@ -16,24 +16,31 @@ as_root() {
   if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
 }
 
-install_postgres() {
+has_pgbouncer() {
+  command -v pgbouncer >/dev/null 2>&1 || [ -x /usr/sbin/pgbouncer ]
+}
+
+install_packages() {
   if command -v apt-get >/dev/null; then
-    # The server's programs are enough: no cluster of the system's own is made or started.
+    # The server's programs are enough: no cluster and no pooler of the system's own is made or kept running.
     as_root apt-get update
     as_root env DEBIAN_FRONTEND=noninteractive sh -c '
       mkdir -p /etc/postgresql-common/createcluster.d
       echo "create_main_cluster = false" > /etc/postgresql-common/createcluster.d/probe-tests.conf
-      apt-get install -y --no-install-recommends postgresql'
+      apt-get install -y --no-install-recommends "$@"
+      case " $* " in *" pgbouncer "*)
+        if [ -d /run/systemd/system ]; then systemctl disable --now pgbouncer; fi
+      esac' apt-get "$@"
   elif command -v dnf >/dev/null; then
-    as_root dnf install -y postgresql-server
+    as_root dnf install -y "${@/#postgresql/postgresql-server}"
   elif command -v apk >/dev/null; then
-    as_root apk add postgresql
+    as_root apk add "$@"
   elif command -v pacman >/dev/null; then
-    as_root pacman -S --noconfirm postgresql
+    as_root pacman -S --noconfirm "$@"
   elif command -v brew >/dev/null; then
-    brew install postgresql
+    brew install "$@"
   else
-    echo "no PostgreSQL server and no package manager known to this script: install initdb and postgres, then run it again" >&2
+    echo "no package manager known to this script: install $*, then run it again" >&2
     exit 1
   fi
 }
@@ -42,10 +49,14 @@ if ! command -v cargo >/dev/null; then
   echo "cargo is missing: install Rust (rustup) first" >&2
   exit 1
 fi
-if ! has_postgres; then
-  echo "installing PostgreSQL, which the tests start for themselves on loopback" >&2
-  install_postgres
+missing=()
+has_postgres || missing+=(postgresql)
+has_pgbouncer || missing+=(pgbouncer)
+if [ "${#missing[@]}" -gt 0 ]; then
+  echo "installing ${missing[*]}, which the tests start for themselves on loopback" >&2
+  install_packages "${missing[@]}"
   has_postgres || { echo "PostgreSQL was installed, but initdb and postgres were not found" >&2; exit 1; }
+  has_pgbouncer || { echo "pgbouncer was installed, but was not found on PATH or in /usr/sbin" >&2; exit 1; }
 fi
 
 cargo test --workspace --locked "$@"

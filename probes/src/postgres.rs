@@ -1,7 +1,8 @@
 //! PostgreSQL: the phases of a connect, then one timed query per sample on a connection that stays open.
 //!
 //! The server stamps when it received the statement and when it ran it, so the round trip splits into execution and
-//! network (`postgres/query.rs`). Nothing here may harm the database: one connection per target and one for facts (`postgres/reader.rs`),
+//! network (`postgres/query.rs`). Nothing here may harm the database: one connection per target, one for facts (`postgres/reader.rs`)
+//! and one for notifications (`postgres/notify.rs`),
 //! a statement that touches no table, server-side limits of 2 s, and a retreat when free connections run short.
 
 use std::sync::Arc;
@@ -11,10 +12,12 @@ use crate::tls::TlsError;
 use crate::warm::Warm;
 use crate::{Order, Probe, Step};
 
+mod backend;
 mod connect;
 pub mod conninfo;
 mod encryption;
 mod failure;
+pub mod notify;
 pub mod passfile;
 mod password;
 mod query;

@@ -81,7 +81,7 @@ impl From<Failure> for Sample {
     fn from(failure: Failure) -> Self {
         let outcome = match failure.reason {
             Reason::Timeout => Outcome::Lost(failure, Direction::Unknown),
-            Reason::Refused | Reason::Auth => Outcome::Refused(failure),
+            Reason::Refused | Reason::Auth | Reason::Standby => Outcome::Refused(failure),
             _ => Outcome::Error(failure),
         };
         Self::new(outcome)
@@ -106,7 +106,7 @@ pub struct Timing {
     /// The round trip itself, from our send to our receive, less the reflector's hold time for an echo.
     ///
     /// QUIC: echo less hold. PostgreSQL: the whole query, as coderd feels it. TCP: SYN to SYN-ACK.
-    /// HTTP: request sent to first byte of the answer.
+    /// HTTP: request sent to first byte of the answer. NOTIFY: sent on one connection to arrived on another one.
     pub rtt: Duration,
     /// PostgreSQL: execution time by the server's own clock; a part of `rtt`.
     pub server: Option<Duration>,
@@ -117,6 +117,8 @@ pub struct Timing {
     /// PostgreSQL: the server that this sample's new connection leads to, by its own account; `None` where nothing was
     /// opened, and for a Unix socket.
     pub leads_to: Option<SocketAddr>,
+    /// NOTIFY: until the sender was told that the server has committed it; it overlaps with `rtt`.
+    pub acknowledged: Option<Duration>,
     /// PostgreSQL: segments that our kernel sent again on this connection since the sample before.
     pub retransmits: Option<u32>,
     /// The connection is encrypted (`None` where the question makes no sense).
@@ -187,6 +189,10 @@ pub enum Reason {
     ConnectionsLow,
     /// The password could not be had: its file or its command failed.
     Password,
+    /// LISTEN and NOTIFY are not to be had, because the server is a standby.
+    Standby,
+    /// LISTEN is lost, because a pooler takes the session away after each transaction.
+    Pooled,
     /// This machine refused: out of descriptors, no permission, unreadable file.
     Local,
 }
@@ -208,6 +214,8 @@ impl Reason {
             Self::Timeout => "timeout",
             Self::ConnectionsLow => "connections_low",
             Self::Password => "password",
+            Self::Standby => "standby",
+            Self::Pooled => "pooled",
             Self::Local => "local",
         }
     }

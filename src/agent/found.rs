@@ -9,7 +9,7 @@ use probes::target::{HostPort, Kind};
 
 use super::Agent;
 use super::paths::Paths;
-use crate::discovery::{self, News};
+use crate::discovery::{self, News, Peers};
 use crate::mesh::database::Known;
 use crate::mesh::failover::{Place, Witness};
 use crate::mesh::neighbours::{self, Stance, Stances};
@@ -191,6 +191,18 @@ impl Ourselves<'_> {
         Some((link, Target::Peer(address)))
     }
 
+    /// Whom to ask how long a notification takes: those that are measured and have announced themselves the same way.
+    fn asks(&self, members: &[Member]) -> Peers {
+        let stances = Stances::of(members);
+        let announced = members.iter().filter(|member| {
+            member.sources.contains(&Source::Presence)
+                && member.facts.status == Status::Alive
+                && self.link_to(member, &stances).is_some()
+        });
+        let names = announced.filter_map(|member| member.facts.agent.clone()).collect();
+        matches!(self.stance, Stance::Active(_)).then_some(names)
+    }
+
     fn is(&self, member: &Member) -> bool {
         let ours = |reflector: &HostPort| {
             Some(reflector.port) == self.port
@@ -230,7 +242,7 @@ impl Agent {
         match news {
             News::Seen(source, _) | News::Failed(source, _) | News::Blind(source, _)
                 if !self.listens_to(source) => {}
-            News::Database(_) if !self.listens_to(Source::Postgres) => {}
+            News::Database(_) | News::Pubsub(_) if !self.listens_to(Source::Postgres) => {}
             News::Seen(source, sightings) => {
                 let count = sightings.len();
                 if self.found.hear(source, sightings, now) {
@@ -252,6 +264,7 @@ impl Agent {
                 self.found.hear(Source::Postgres, facts.sightings(), now);
                 self.found.database = Some(Known::hear(self.found.database.take(), facts, now));
             }
+            News::Pubsub(exchange) => self.pubsub.record(&exchange, now),
             News::Cloud(whereabouts) => {
                 let places: Vec<_> =
                     whereabouts.claims.iter().map(|claim| region::written(&claim.region)).collect();
@@ -303,8 +316,10 @@ impl Agent {
         };
         let stance = own.stance;
         self.found.update(&own, now);
-        self.rest_or_work(stance);
+        let asked = own.asks(self.found.members());
+        self.asking.send_if_modified(|before| std::mem::replace(before, asked.clone()) != asked);
         self.found.update_paths(role, &identity, now);
+        self.rest_or_work(stance);
         if role != self.links.own().role {
             tracing::info!(
                 role = role.map_or("-", Role::as_str),

@@ -10,6 +10,7 @@ use probes::Target;
 use super::Agent;
 use super::found::Found;
 use crate::mesh::neighbours::Stance;
+use crate::mesh::pubsub::Pubsub;
 use crate::mesh::roster::Source;
 
 /// Kubernetes gets so long to tell whether this node has a server, before the database is asked.
@@ -36,6 +37,7 @@ impl Agent {
         if changed && !wanted {
             tracing::info!("no server of the deployment is on this node: the database is left alone");
             self.found.forget_database();
+            self.pubsub = Pubsub::default();
         }
     }
 

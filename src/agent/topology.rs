@@ -51,6 +51,7 @@ impl Agent {
         let mut topology = topology(own, &members, rows, database, self.judged.blind.clone());
         let Book { atlas, severities, limits, workspaces } = &self.settings.book;
         topology.set_workspaces(workspaces);
+        topology.pubsub = self.settings.discovery.coder.as_ref().map(|_| self.pubsub.standing(now));
         let found = rules::findings(&topology, atlas, limits, severities);
         let grace = self.settings.rules.graces.start;
         for change in self.judged.findings.update(found, grace, now) {

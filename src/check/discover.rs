@@ -15,6 +15,7 @@ use crate::discovery::{News, Settings, Sources};
 use crate::mesh::database::Known;
 use crate::mesh::neighbours::{Stance, Stances};
 use crate::mesh::peer::{Link, Role};
+use crate::mesh::pubsub::{self, Path};
 use crate::mesh::report::{Look, Warning};
 use crate::mesh::roster::{Member, Roster, Source, Status, beside};
 use crate::mesh::rules::gather::topology;
@@ -38,10 +39,16 @@ pub(super) struct Found {
     /// A source could not tell, so there may be more.
     pub(super) failed: bool,
     members: Vec<Member>,
+    asked_coder: bool,
     database: Option<Known>,
 }
 
 impl Found {
+    /// What the news of replicas goes by, where Coder's database was asked.
+    pub(super) fn pubsub(&self) -> Option<Path> {
+        self.asked_coder.then(|| pubsub::path(&self.members))
+    }
+
     /// What is wrong with who stands where, and with the paths that were measured. One look knows no time, so a roll-out may
     /// show in it.
     pub(super) fn topology(&self, looks: &[Look]) -> Vec<TopologyFinding> {
@@ -90,8 +97,10 @@ fn row(look: &Look) -> Row {
 /// Looks once. Peers can be measured only by who has an identity in the mesh.
 pub(super) async fn look(settings: &Settings, has_identity: bool) -> Found {
     let (telling, mut news) = mpsc::channel(64);
+    // One look asks nobody how long a notification takes.
+    let (_asking, peers) = watch::channel(None);
     let (_wanted, database) = watch::channel(true);
-    let sources = Sources::start(settings, &telling, database);
+    let sources = Sources::start(settings, &telling, &peers, database);
     drop(telling);
     let (mut roster, mut found) = (Roster::default(), Found::default());
     let (mut told, mut expected) = (BTreeSet::new(), settings.sources());
@@ -121,7 +130,7 @@ pub(super) async fn look(settings: &Settings, has_identity: bool) -> Found {
                     roster.hear(Source::Postgres, facts.sightings(), Duration::ZERO);
                     found.database = Some(Known::hear(found.database.take(), facts, Duration::ZERO));
                 }
-                News::Cloud(_) => {}
+                News::Cloud(_) | News::Pubsub(_) => {}
                 News::Blind(source, what) => {
                     let text = format!("{}: {what}", source.as_str());
                     found.notes.push(Warning { code: "discovery_blind", text });
@@ -140,6 +149,7 @@ pub(super) async fn look(settings: &Settings, has_identity: bool) -> Found {
         found.notes.push(Warning { code: "discovery_failed", text });
     }
     found.members = roster.members();
+    found.asked_coder = settings.coder.is_some();
     let (targets, unreached) = self::targets(&found.members, has_identity);
     found.targets = targets;
     for name in unreached {

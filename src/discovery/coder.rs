@@ -5,37 +5,41 @@
 //! role may not read is said once, and the rest goes on.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use probes::postgres::conninfo::Conninfo;
-use probes::postgres::reader::{Reader, Row, ToSql, Type};
+use probes::postgres::reader::{Reader, Row};
 use probes::sample::{Failure, Reason};
 use probes::stopwatch::Stopwatch;
 use probes::target::HostPort;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-use super::News;
 use super::postgres;
-use super::presence::{self, ANNOUNCE_EVERY, Announcement, CHANNEL, Heard};
+use super::presence::{self, ANNOUNCE_EVERY, CHANNEL};
+use super::{News, Peers};
 use crate::mesh::peer::Own;
 use crate::mesh::roster::{Sighting, Source};
 use crate::mesh::schedule::Schedule;
 
 mod columns;
+mod connection;
+mod ear;
+mod hearing;
 mod pace;
 mod replicas;
 mod rows;
 
 use columns::{Queries, Query};
+use connection::{Connection, Hearing};
+use ear::Heard;
 use pace::Pace;
 use replicas::Ledger;
 pub(crate) use replicas::relay_url;
 use rows::{agent_beside, provisioner, proxy, replica, what_may_be_asked};
 
-/// coderd notifies on this channel whenever a replica changes.
-const REPLICA_CHANNEL: &str = "replica";
 /// The rows are not read more often than this, however much is notified.
 const READ_AT_MOST_EVERY: Duration = Duration::from_secs(1);
 /// Nor is told more often who has been heard, nor a question answered, however many are heard and ask.
@@ -46,6 +50,8 @@ const LOOK_AT_RIGHTS_EVERY: Duration = Duration::from_secs(300);
 const OPEN_WITHIN: Duration = Duration::from_secs(5);
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// So many notifications wait until the rows are read.
+const NOTES_AT_MOST: usize = 256;
 /// Our own announcement comes back within this, or LISTEN does not work here.
 const ECHO_WITHIN: Duration = Duration::from_secs(5);
 
@@ -72,9 +78,14 @@ pub struct Settings {
 }
 
 /// Watches until nobody listens, or `stop` is set: then says goodbye to the other agents.
-pub async fn watch(settings: Settings, news: mpsc::Sender<News>, mut stop: watch::Receiver<bool>) {
+pub async fn watch(
+    settings: Settings,
+    news: mpsc::Sender<News>,
+    peers: watch::Receiver<Peers>,
+    mut stop: watch::Receiver<bool>,
+) {
     let mut pause = FIRST_PAUSE;
-    let mut view = View::new(settings);
+    let mut view = View::new(settings, peers);
     loop {
         let session = async {
             match Reader::open(&view.settings.conninfo, OPEN_WITHIN).await {
@@ -111,29 +122,20 @@ struct View {
     before: Duration,
     since: Stopwatch,
     ledger: Ledger,
-    heard: Heard,
+    heard: presence::Heard,
+    peers: watch::Receiver<Peers>,
     said: BTreeSet<String>,
 }
 
-/// What is known of one connection.
-struct Connection {
-    reader: Reader,
-    queries: Queries,
-    /// Whether notifications come back to whoever sends them; `None` until that is known.
-    listens: Option<bool>,
-    /// LISTEN itself was refused, as by a standby.
-    refused: bool,
-    announcement: Announcement,
-}
-
 impl View {
-    fn new(settings: Settings) -> Self {
+    fn new(settings: Settings, peers: watch::Receiver<Peers>) -> Self {
         Self {
             settings,
             before: Duration::ZERO,
             since: Stopwatch::start(),
             ledger: Ledger::default(),
-            heard: Heard::default(),
+            heard: presence::Heard::default(),
+            peers,
             said: BTreeSet::new(),
         }
     }
@@ -148,12 +150,10 @@ impl View {
     ) -> Result<(), Failure> {
         self.since = Stopwatch::start();
         let announcement = self.announcement(&reader);
-        let queries = what_may_be_asked(&reader).await?;
-        let mut connection = Connection { reader, queries, listens: None, refused: false, announcement };
-        if let Err(failure) = connection.listen().await {
-            (connection.listens, connection.refused) = (Some(false), true);
-            self.blind(news, Source::Presence, cannot_listen(&failure)).await;
-        }
+        let mut connection = Connection::new(Arc::new(reader), announcement).await?;
+        self.tell_hearing(&connection, news).await;
+        let (listening, is_listening) = watch::channel(connection.hearing.listens());
+        let (_ear, mut heard) = self.ear(&connection, news, is_listening)?;
         let mut tick = interval(self.settings.every);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut announce = interval(ANNOUNCE_EVERY);
@@ -194,34 +194,52 @@ impl View {
                         }
                     }
                     *pause = FIRST_PAUSE;
-                    if connection.refused && connection.listen().await.is_ok() {
+                    if matches!(connection.hearing, Hearing::Refused(_)) {
                         // A standby that was promoted; our announcement will tell whether it works.
-                        (connection.refused, connection.listens, announced) = (false, None, None);
-                        announce.reset_immediately();
+                        connection.listen().await?;
+                        self.hearing_changed(&connection, news, &listening, &mut announced, &mut announce).await;
+                    } else if connection.hearing == Hearing::Pooled {
+                        connection.take_back().await?;
                     }
                 }
-                _ = announce.tick(), if connection.listens != Some(false) => {
+                _ = announce.tick(), if connection.hearing.listens() => {
                     connection.announce().await?;
                     announced.get_or_insert_with(Stopwatch::start);
                     // Whoever was silent for too long is there no more.
-                    if connection.listens == Some(true) {
+                    if connection.hearing == Hearing::Works {
                         tell.want();
                     }
                 }
-                () = sleep(echo_in), if connection.listens.is_none() && announced.is_some() => {
-                    connection.listens = Some(false);
-                    let text = "our own announcement did not come back: LISTEN does not work through a pooler in transaction mode";
-                    self.blind(news, Source::Presence, text.to_owned()).await;
+                () = sleep(echo_in), if connection.hearing == Hearing::Waiting && announced.is_some() => {
+                    connection.hearing = Hearing::Deaf;
+                    connection.look_again().await?;
+                    self.hearing_changed(&connection, news, &listening, &mut announced, &mut announce).await;
                     read.want();
                 }
-                _ = rights.tick() => connection.queries = what_may_be_asked(&connection.reader).await?,
+                _ = rights.tick() => {
+                    connection.queries = what_may_be_asked(&connection.reader).await?;
+                    connection.look_again().await?;
+                    self.hearing_changed(&connection, news, &listening, &mut announced, &mut announce).await;
+                }
                 // Last: however many there are, they must not keep the rest from its turn.
-                note = connection.reader.heard() => {
-                    let note = note?;
+                note = heard.recv() => {
+                    let note = match note {
+                        Some(Heard::Note(note)) => note,
+                        Some(Heard::Ended(failure)) => return Err(failure),
+                        Some(Heard::Pooled) => {
+                            connection.look_again().await?;
+                            self.hearing_changed(&connection, news, &listening, &mut announced, &mut announce).await;
+                            read.want();
+                            continue;
+                        }
+                        None => return Err(Failure::new(Reason::Local, "the ear of the connection has ended")),
+                    };
                     if note.channel == CHANNEL {
-                        connection.listens = Some(true);
+                        if connection.hearing.listens() {
+                            connection.hearing = Hearing::Works;
+                        }
                         let heard = self.heard.hear(&note.payload, self.now());
-                        if heard != presence::News::Nothing && !connection.announcement.asks() {
+                        if heard != presence::News::Nothing && !connection.asks() {
                             answer.want_in(self.answer_in());
                         }
                         tell.want();
@@ -246,7 +264,7 @@ impl View {
             let rows: Vec<_> = rows.iter().map(replica).collect::<Result<_, _>>()?;
             sightings.extend(self.ledger.read(&rows, self.now()));
         }
-        if connection.listens == Some(false) {
+        if !matches!(connection.hearing, Hearing::Waiting | Hearing::Works) {
             // Nobody can announce itself: whoever stands beside a replica may answer at its address.
             let beside = sightings.iter().filter_map(|s| agent_beside(s, self.settings.peer_port)).collect();
             send(news, News::Seen(Source::Presence, beside)).await;
@@ -263,8 +281,7 @@ impl View {
             // Without the replicas nobody knows how many there are, whatever else is seen.
             send(news, News::Failed(Source::Coder, replicas.refusal("replicas"))).await;
         }
-        // Where our announcements do not come back although LISTEN was not refused, a pooler stands between.
-        let pooled = connection.listens.map(|listens| !listens && !connection.refused);
+        let pooled = connection.hearing.pooled();
         match postgres::look(&connection.reader, &self.settings.conninfo.to_string(), pooled).await {
             Ok(facts) => send(news, News::Database(facts)).await,
             Err(failure) => self.tolerate(failure, Source::Postgres, news).await?,
@@ -342,59 +359,9 @@ impl View {
         }
         .at(0)
     }
-
-    /// What we say of ourselves. On «any address» the way to the database tells which one is ours.
-    fn announcement(&self, reader: &Reader) -> Announcement {
-        let Settings { own, reflector, advertise, .. } = &self.settings;
-        let here = reader.local().map(|local| local.ip()).filter(|ip| !ip.is_loopback());
-        let ip = reflector.and_then(|reflector| match reflector.ip() {
-            any if any.is_unspecified() => here.or_else(super::outward),
-            ip => Some(ip),
-        });
-        // An IPv4 address that came through a socket of both families is one.
-        let ips: Vec<IpAddr> = ip.map(|ip| ip.to_canonical()).into_iter().collect();
-        let mut addresses = advertise.clone();
-        if let (true, Some(reflector)) = (addresses.is_empty(), reflector) {
-            addresses.extend(ips.iter().map(|ip| HostPort { host: ip.to_string(), port: reflector.port() }));
-        }
-        Announcement::of(own, &ips, &addresses)
-    }
-}
-
-impl Connection {
-    async fn listen(&self) -> Result<(), Failure> {
-        self.reader.run(&format!("LISTEN {CHANNEL}; LISTEN {REPLICA_CHANNEL}")).await
-    }
-
-    async fn announce(&self) -> Result<(), Failure> {
-        self.notify(&self.announcement).await
-    }
-
-    /// Nobody waits for it.
-    async fn goodbye(&self) {
-        if self.listens == Some(true)
-            && !self.announcement.asks()
-            && let Err(failure) = self.notify(&self.announcement.clone().goodbye()).await
-        {
-            tracing::debug!(%failure, "no goodbye to the other agents");
-        }
-    }
-
-    async fn notify(&self, announcement: &Announcement) -> Result<(), Failure> {
-        let payload = announcement.encode().map_err(|error| Failure::new(Reason::Local, error))?;
-        let parameters = [(&CHANNEL as &(dyn ToSql + Sync), Type::TEXT), (&payload, Type::TEXT)];
-        self.reader.rows("SELECT pg_catalog.pg_notify($1, $2)", &parameters).await.map(drop)
-    }
 }
 
 async fn send(news: &mpsc::Sender<News>, item: News) {
     // Where nobody listens any more, the loop finds out by itself.
     let _ = news.send(item).await;
-}
-
-fn cannot_listen(failure: &Failure) -> String {
-    let why = if failure.detail.contains("during recovery") { "this is a standby" } else { &failure.detail };
-    format!(
-        "agents cannot announce themselves through this connection ({why}): they are looked for beside the replicas"
-    )
 }

@@ -148,7 +148,7 @@ impl Announcement {
 }
 
 /// Short, and nothing that could move a cursor or end a line.
-fn is_word(text: &str) -> bool {
+pub(super) fn is_word(text: &str) -> bool {
     text.len() <= NAME_AT_MOST && !text.chars().any(char::is_control)
 }
 

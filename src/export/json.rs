@@ -10,6 +10,7 @@ use super::attribution::AttributionJson;
 use super::database::{BareConnectsJson, OpeningJson, SplitJson};
 use crate::mesh::cause::{Finding, Reason};
 use crate::mesh::outcomes::Counts;
+use crate::mesh::pubsub::Path;
 use crate::mesh::report::{Figures, Report, TargetReport, Warning};
 use crate::mesh::rules::TopologyFinding;
 use crate::mesh::verdict::Verdict;
@@ -29,6 +30,12 @@ struct Document<'a> {
     notes: &'a [Warning],
     topology: &'a [TopologyFinding],
     attribution: Vec<AttributionJson<'a>>,
+    pubsub: Option<Pubsub>,
+}
+
+#[derive(Serialize)]
+struct Pubsub {
+    path: Path,
 }
 
 #[derive(Serialize)]
@@ -111,6 +118,7 @@ pub fn render(report: &Report) -> Result<String, serde_json::Error> {
         notes: &report.notes,
         topology: &report.topology,
         attribution: report.attribution.iter().map(AttributionJson::of).collect(),
+        pubsub: report.pubsub.map(|path| Pubsub { path }),
     };
     let mut text = serde_json::to_string_pretty(&document)?;
     text.push('\n');

@@ -7,6 +7,7 @@ use super::attribution::AttributionJson;
 use super::database::{BareConnectsJson, DatabaseJson, MoveJson, OpeningJson, SplitJson};
 use super::json::{Connect, SCHEMA_VERSION, Spread, connect, micros, spread};
 use super::mesh::{AgentJson, FindingJson, MemberJson, SourceJson};
+use super::pubsub::PubsubJson;
 use crate::mesh::cause::Finding;
 use crate::mesh::standing::{LinkStanding, Standing};
 use crate::mesh::state::State;
@@ -41,6 +42,7 @@ struct Document<'a> {
     findings: Vec<FindingJson<'a>>,
     databases: Vec<DatabaseJson<'a>>,
     database_moves: Vec<MoveJson<'a>>,
+    pubsub: Option<PubsubJson<'a>>,
     agents: Vec<AgentJson<'a>>,
     letters_dropped: u64,
     attribution: Vec<AttributionJson<'a>>,
@@ -130,6 +132,7 @@ pub fn render(standing: &Standing, own_timing: OwnTiming) -> Result<String, serd
         findings: standing.findings.iter().map(FindingJson::of).collect(),
         databases: standing.databases.iter().map(DatabaseJson::of).collect(),
         database_moves: standing.moves.iter().map(MoveJson::of).collect(),
+        pubsub: standing.pubsub.as_ref().map(|(path, pubsub)| PubsubJson::of(*path, pubsub)),
         agents: standing.agents.iter().map(AgentJson::of).collect(),
         letters_dropped: standing.letters_dropped,
         attribution: standing.attribution.iter().map(AttributionJson::of).collect(),

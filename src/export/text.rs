@@ -10,6 +10,7 @@ use probes::target::Kind;
 
 use crate::mesh::cause::{Reason, ms, ms_number};
 use crate::mesh::place::policy::Severity;
+use crate::mesh::pubsub::Path;
 use crate::mesh::report::{Report, TargetReport, percent};
 use crate::mesh::series::Split;
 use crate::mesh::standing::OpeningStanding;
@@ -103,6 +104,9 @@ fn write_report(out: &mut String, report: &Report, colour: Colour) -> fmt::Resul
         super::attribution::write(out, &report.attribution)?;
         writeln!(out)?;
     }
+    if let Some(path) = report.pubsub {
+        writeln!(out, "pubsub: {}\n", words(path))?;
+    }
     if report.targets.iter().any(|target| target.rtt.min.is_some()) {
         writeln!(out, "{}\n", round_trips(report))?;
     }
@@ -110,6 +114,18 @@ fn write_report(out: &mut String, report: &Report, colour: Colour) -> fmt::Resul
         writeln!(out, "{table}\n")?;
     }
     write_conclusion(out, report, colour)
+}
+
+/// How the news of replicas gets to the others.
+fn words(path: Path) -> &'static str {
+    match path {
+        Path::Nats => "replicas of coderd tell each other by NATS",
+        Path::Postgres => "replicas of coderd tell each other through PostgreSQL (LISTEN, NOTIFY)",
+        Path::Mixed => "some replicas of coderd tell each other by NATS and some through PostgreSQL",
+        Path::Unknown => {
+            "whether replicas of coderd tell each other by NATS or through PostgreSQL is not known"
+        }
+    }
 }
 
 fn title(kind: Kind) -> &'static str {

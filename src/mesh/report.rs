@@ -7,17 +7,21 @@ use probes::target::Kind;
 
 use super::attribution::Attribution;
 use super::budget::Limit;
-use super::cause::Reason;
 use super::distribution::Distribution;
 use super::outcomes::Counts;
 use super::peer::{Link, Role};
 use super::place::policy::Severity;
+use super::pubsub::Path;
 use super::rules::TopologyFinding;
 use super::sequential::{Bets, Dependence};
 use super::series::{BareConnects, Series, Split};
 use super::standing::OpeningStanding;
 use super::verdict::{Judgement, Progress, Rule, Verdict, judge};
 use super::window::View;
+
+mod hint;
+
+use hint::hint;
 
 /// Coder's health page warns about the database when the median of five pings takes this long or longer
 /// (coderd/healthcheck/database.go).
@@ -40,6 +44,8 @@ pub struct Report {
     pub topology: Vec<TopologyFinding>,
     /// Whose slowness it is, by each coderd whose metrics were read. It explains and judges nothing.
     pub attribution: Vec<Attribution>,
+    /// What the news of replicas goes by; `None` where Coder's database was not asked.
+    pub pubsub: Option<Path>,
 }
 
 /// One target's bounded look: what came of it and how far it got.
@@ -187,6 +193,7 @@ impl Report {
             notes: Vec::new(),
             topology: Vec::new(),
             attribution: Vec::new(),
+            pubsub: None,
         }
     }
 
@@ -312,85 +319,6 @@ fn warnings(view: &View<'_>, judgement: &Judgement, rule: &Rule) -> Vec<Warning>
         percent(rule.quantile)
     );
     vec![Warning { code: "tail", text }]
-}
-
-/// The next step for whoever reads the report.
-fn hint(link: &Link, view: &View<'_>, judgement: &Judgement, rule: &Rule) -> Option<String> {
-    use probes::sample::Reason as Failed;
-    let text = match judgement.reason() {
-        Reason::WithinBudget | Reason::NoBudget | Reason::Reachable => return None,
-        Reason::Floor | Reason::Placement | Reason::RouteChange | Reason::Margin => {
-            "the two are too far apart: put them into one region, or look for a detour (VPN, proxy, firewall) on the way"
-        }
-        Reason::Jitter | Reason::Tail => {
-            "the way is short enough but not steady: look for a saturated link, CPU limits or a noisy neighbour"
-        }
-        Reason::Loss | Reason::Recovering => {
-            "look for an overloaded link, a full connection-tracking table or a firewall that drops on the way"
-        }
-        Reason::Server if link.kind == Kind::Peer => {
-            "the agent at the other end gets too little CPU: give it some (no CPU limit) and run it again"
-        }
-        Reason::Server => {
-            "the time is spent in PostgreSQL, not in the network: look at its CPU, locks and disk"
-        }
-        Reason::ServerOrProxy => {
-            "the network to what accepts the connection is fast enough: look at the server's CPU (starved backends answer late) and at poolers or proxies before it"
-        }
-        Reason::Borderline => {
-            "too close to the budget to tell: give it longer with --time-limit or --thorough"
-        }
-        Reason::SelfNoise => {
-            "this machine was too busy to measure: give the probe CPU (no CPU limit) and run it again"
-        }
-        Reason::TooFewSamples => {
-            return Some(format!(
-                "a pass at p{} needs at least {} clean round trips, {} were measured: give it longer with --time-limit",
-                percent(rule.quantile),
-                rule.fewest_to_pass(),
-                view.judged()
-            ));
-        }
-        Reason::NoReply(failed) => match (failed, link.kind) {
-            (Failed::Resolve, _) => "check the spelling of the name and this machine's DNS",
-            (Failed::Unreachable | Failed::Timeout, Kind::Peer) => {
-                "check that `probe agent` runs there and that UDP to its port is allowed (firewall, NetworkPolicy)"
-            }
-            (Failed::Refused, Kind::Peer) => "check that `probe agent` runs there and listens on this port",
-            (Failed::Auth, Kind::Peer) => {
-                "give both agents the same mesh secret (PROBE_MESH_SECRET_FILE), or certificates of one CA"
-            }
-            (Failed::Unreachable | Failed::Timeout, _) => {
-                "check the address and that TCP to this port is allowed (firewall, NetworkPolicy, security group)"
-            }
-            (Failed::Refused, _) => "check that the server runs and listens on this address and port",
-            (Failed::Auth, _) => {
-                "check user and password in the connection string, and the server's pg_hba.conf"
-            }
-            (Failed::Database, _) => {
-                "check the database's name in the connection string, and the role's rights on it"
-            }
-            (Failed::Tls, Kind::Postgres) => "check sslmode and sslrootcert in the connection string",
-            (Failed::Tls, _) => {
-                "check the CA (--http-ca) and the name (--http-sni) that the certificate is for"
-            }
-            (Failed::ConnectionsLow, _) => {
-                "raise max_connections or close idle connections, then run it again"
-            }
-            (Failed::Password, _) => {
-                "run the password command by hand as this user, or look into the password file: a token may need credentials"
-            }
-            (Failed::Closed | Failed::Left, _) => {
-                "the other side ended the connection: see its log for a restart or a crash"
-            }
-            (Failed::Status, _) => "ask the server's log why it does not answer with success",
-            (Failed::Protocol, _) => "check that the address is that of the kind of server that was named",
-            (Failed::Local, _) => {
-                "this machine refused: check open files (ulimit -n), permissions and local firewall"
-            }
-        },
-    };
-    Some(text.to_owned())
 }
 
 /// 0.95 → "95", 0.999 → "99.9".

@@ -12,6 +12,7 @@ use probes::target::HostPort;
 use serde::Serialize;
 
 use super::peer::Role;
+use super::pubsub::Carrier;
 
 /// Where a fact comes from. The order is that of belief where two sources differ on what something is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -109,6 +110,8 @@ pub struct Sighting {
     pub relay: Option<String>,
     /// coderd: where the other replicas' NATS reaches it.
     pub nats: Option<HostPort>,
+    /// coderd: what its news goes by; `None` where that may not be read.
+    pub carrier: Option<Carrier>,
     /// Its version.
     pub version: Option<String>,
     /// How it is doing.
@@ -265,6 +268,7 @@ fn merge(group: &[(Source, &Sighting)]) -> Member {
         if !is_agent || index == 0 {
             facts.status = facts.status.max(sighting.status);
         }
+        facts.carrier = facts.carrier.or(sighting.carrier);
         if facts.clock_ahead_ms == 0 {
             facts.clock_ahead_ms = sighting.clock_ahead_ms;
         }

@@ -22,6 +22,7 @@ mod links;
 mod members;
 mod paths;
 mod places;
+mod pubsub;
 mod seen;
 mod severities;
 
@@ -78,12 +79,18 @@ struct Draft {
     evidence: String,
     /// The agents that measured it; nobody where it follows from what is told.
     seen_by: Vec<String>,
+    /// Not worse than this, whatever its code is.
+    at_most: Severity,
 }
 
 impl Draft {
     fn new(code: Code, subjects: impl IntoIterator<Item = String>, evidence: impl Into<String>) -> Self {
         let subjects = subjects.into_iter().collect();
-        Self { code, subjects, evidence: evidence.into(), seen_by: Vec::new() }
+        Self { code, subjects, evidence: evidence.into(), seen_by: Vec::new(), at_most: Severity::Fail }
+    }
+
+    fn at_most(self, at_most: Severity) -> Self {
+        Self { at_most, ..self }
     }
 
     fn seen_by(self, agents: impl IntoIterator<Item = String>) -> Self {
@@ -93,7 +100,7 @@ impl Draft {
 
 type Rule = fn(&Seen<'_>) -> Vec<Draft>;
 
-const RULES: [Rule; 32] = [
+const RULES: [Rule; 35] = [
     members::blind,
     members::few_coderd,
     members::many_coderd,
@@ -112,6 +119,9 @@ const RULES: [Rule; 32] = [
     database::pooled,
     database::notification_queue_filling,
     database::connections_low,
+    pubsub::mixed,
+    pubsub::broken,
+    pubsub::slow,
     links::one_way,
     links::latency,
     links::provisioner_unreachable,
@@ -139,7 +149,7 @@ pub fn findings(
     let drafts = RULES.iter().flat_map(|rule| rule(&seen));
     let mut findings: Vec<_> = drafts
         .filter_map(|draft| {
-            let severity = severities.of(draft.code)?;
+            let severity = severities.of(draft.code)?.min(draft.at_most);
             let seen_by = &draft.seen_by;
             let mut vantage: Vec<_> = seen_by.iter().map(|agent| topology.vantage(agent)).collect();
             if vantage.is_empty() {
@@ -187,6 +197,7 @@ mod tests {
     use std::net::IpAddr;
     use std::time::Duration;
 
+    use probes::sample::{Failure, Reason, Sample, Timing};
     use probes::target::{HostPort, Kind};
 
     use super::input::{Database, Replication, Row, Server, servers};
@@ -194,6 +205,7 @@ mod tests {
     use crate::mesh::database::Load;
     use crate::mesh::peer::Role;
     use crate::mesh::place::decide::{Limits, Measured};
+    use crate::mesh::pubsub::{Carrier, Exchange, Pubsub};
     use crate::mesh::region::name;
     use crate::mesh::roster::{Claim, Roster, Sighting, Source, Status};
     use crate::mesh::state::State;
@@ -426,6 +438,81 @@ mod tests {
         topology.servers[3].known_as.insert("10.0.0.9".into());
         topology.databases[0].known_as.insert("10.0.0.9".into());
         assert_eq!(codes(&topology), [Code::LabelConflict], "now it is one server with two labels");
+    }
+
+    /// What an agent hears through PostgreSQL, three times.
+    fn hears(topology: &mut Topology, own: &Sample, peer_ms: u64) {
+        let mut pubsub = Pubsub::default();
+        for turn in 1..=3 {
+            let peer = Timing { rtt: Duration::from_millis(peer_ms), ..Timing::default() }.into();
+            let peer = Some(("agent-b".to_owned(), peer));
+            let every = Duration::from_secs(10);
+            pubsub.record(&Exchange { own: own.clone(), peer, every, peers: 1 }, every * turn);
+        }
+        topology.pubsub = Some(pubsub.standing(Duration::from_secs(31)));
+    }
+
+    fn told_by(topology: &mut Topology, carriers: [Option<Carrier>; 3]) {
+        for (server, carrier) in topology.servers.iter_mut().zip(carriers) {
+            server.carrier = carrier;
+        }
+    }
+
+    #[test]
+    fn replicas_whose_news_takes_different_ways() {
+        let mut topology = sound();
+        told_by(&mut topology, [Some(Carrier::Nats), Some(Carrier::Postgres), Some(Carrier::Nats)]);
+        let mixed = only(&topology, Code::PubsubMixed);
+        assert_eq!((mixed.severity, mixed.subjects), (Severity::Warning, vec!["b".to_owned()]));
+        assert_eq!(mixed.evidence, "NATS: a, c; PostgreSQL: b. The ones do not hear the news of the others");
+        topology.servers[1].status = Status::Leaving;
+        assert!(!codes(&topology).contains(&Code::PubsubMixed), "the old one goes");
+        for same in [Some(Carrier::Nats), Some(Carrier::Postgres), None] {
+            let mut topology = sound();
+            told_by(&mut topology, [same; 3]);
+            assert_eq!(codes(&topology), [], "{same:?}");
+        }
+    }
+
+    #[test]
+    fn slow_and_broken_notifications_count_where_news_takes_that_way() {
+        let trip = |ms| Sample::from(Timing { rtt: Duration::from_millis(ms), ..Timing::default() });
+        let lost = || {
+            Sample::from(Failure::new(
+                Reason::Timeout,
+                "it did not arrive within 5 s, although LISTEN stands",
+            ))
+        };
+        for (carrier, slow, broken, word) in [
+            (Some(Carrier::Postgres), Severity::Warning, Severity::Fail, "listen"),
+            (Some(Carrier::Nats), Severity::Info, Severity::Info, "goes by NATS"),
+            (None, Severity::Info, Severity::Info, "is not known"),
+        ] {
+            let mut topology = sound();
+            told_by(&mut topology, [carrier; 3]);
+            hears(&mut topology, &trip(499), 999);
+            assert_eq!(codes(&topology), [], "fast enough, and 10 ms are no matter");
+            hears(&mut topology, &trip(620), 1300);
+            let finding = only(&topology, Code::PubsubSlow);
+            assert_eq!((finding.severity, finding.subjects), (slow, vec!["agent-a".to_owned()]));
+            assert!(
+                finding.evidence.starts_with(
+                    "a notification takes 620 ms to get here (median of 3); 1300 ms to agent-b and back"
+                ),
+                "{}",
+                finding.evidence
+            );
+            assert_eq!(finding.vantage, [topology.own.clone()]);
+            hears(&mut topology, &lost(), 1);
+            let finding = only(&topology, Code::PubsubBroken);
+            assert_eq!(finding.severity, broken);
+            assert!(finding.evidence.contains("although LISTEN stands"), "{}", finding.evidence);
+            assert!(finding.evidence.to_lowercase().contains(&word.to_lowercase()), "{}", finding.evidence);
+            for reason in [Reason::Standby, Reason::Pooled, Reason::ConnectionsLow] {
+                hears(&mut topology, &Failure::new(reason, "x").into(), 1);
+                assert_eq!(codes(&topology), [], "told elsewhere: {reason:?}");
+            }
+        }
     }
 
     #[test]

@@ -15,6 +15,7 @@ use super::floor::RouteChange;
 use super::links::Links;
 use super::openings::{Opening, Openings};
 use super::peer::{Own, Role};
+use super::pubsub::{self, Path};
 use super::report::{CODER_WARNS_AT, Figures};
 use super::roster::{Member, Source};
 use super::rules::held::Held;
@@ -44,6 +45,9 @@ pub struct Standing {
     pub databases: Vec<DatabaseStanding>,
     /// Where databases have moved to, the newest first, and how long ago.
     pub moves: Vec<(Duration, Move)>,
+    /// How news gets from replica to replica, and how long that takes through PostgreSQL; `None` without Coder's
+    /// database.
+    pub pubsub: Option<(Path, pubsub::Standing)>,
     /// What the other agents say of their links.
     pub agents: Vec<Agent>,
     /// How much of what they wrote was not taken in.
@@ -187,6 +191,7 @@ impl Standing {
             findings: Vec::new(),
             databases: Vec::new(),
             moves: Vec::new(),
+            pubsub: None,
             agents: Vec::new(),
             letters_dropped: 0,
             attribution: Vec::new(),

@@ -9,12 +9,12 @@ use crate::coder::{Coder, Generation};
 use crate::house::{Agent, Secret, probe, quiet, signal, sql};
 
 /// An agent that is given nothing but the mesh secret and Coder's connection string.
-fn agent(secret: &Secret, url: &str, name: &str, host: &str) -> Agent {
+pub(crate) fn agent(secret: &Secret, url: &str, name: &str, host: &str) -> Agent {
     agent_as(None, secret, url, name, host)
 }
 
 /// The same, but it is told what it stands beside.
-fn agent_as(role: Option<&str>, secret: &Secret, url: &str, name: &str, host: &str) -> Agent {
+pub(crate) fn agent_as(role: Option<&str>, secret: &Secret, url: &str, name: &str, host: &str) -> Agent {
     agent_with(
         &role.map(|role| ("PROBE_ROLE", role)).into_iter().collect::<Vec<_>>(),
         secret,
@@ -39,7 +39,7 @@ pub(crate) fn agent_with(more: &[(&str, &str)], secret: &Secret, url: &str, name
 }
 
 #[expect(clippy::disallowed_methods, reason = "the story takes real time")]
-fn pause() {
+pub(crate) fn pause() {
     std::thread::sleep(Duration::from_millis(100));
 }
 
@@ -73,7 +73,7 @@ fn links(report: &Value) -> Vec<(String, String)> {
     links
 }
 
-fn state(report: &Value, name: &str) -> Option<String> {
+pub(crate) fn state(report: &Value, name: &str) -> Option<String> {
     let links = report["links"].as_array().unwrap();
     let link = links.iter().find(|link| link["name"] == name)?;
     Some(link["state"].as_str().unwrap().to_owned())

@@ -53,6 +53,10 @@ mod paths;
 #[cfg(test)]
 mod plan;
 #[cfg(test)]
+mod pooler;
+#[cfg(test)]
+mod pubsub;
+#[cfg(test)]
 mod relay;
 #[cfg(test)]
 mod replica;

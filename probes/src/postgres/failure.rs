@@ -20,6 +20,8 @@ pub(super) fn failure(error: &tokio_postgres::Error, place: &str) -> Failure {
             SqlState::TOO_MANY_CONNECTIONS | SqlState::CANNOT_CONNECT_NOW => Reason::Refused,
             SqlState::ADMIN_SHUTDOWN | SqlState::CRASH_SHUTDOWN => Reason::Closed,
             SqlState::QUERY_CANCELED => Reason::Timeout,
+            // We write nothing, so this is what a standby says to LISTEN and NOTIFY, in whatever language.
+            SqlState::READ_ONLY_SQL_TRANSACTION => Reason::Standby,
             _ => Reason::Protocol,
         };
         return Failure::new(reason, format!("PostgreSQL says: {} (SQLSTATE {})", db.message(), code.code()));

@@ -16,16 +16,17 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{AsyncMessage, Client, Connection, Notification, Row, Statement};
+use tokio_postgres::{AsyncMessage, Client, Connection, Notification, Row, SimpleQueryMessage, Statement};
 
-use super::Room;
 use super::conninfo::TargetSessionAttrs;
 use super::failure::failure;
+use super::{Room, backend};
 use crate::sample::{Failure, Reason, Sample, Timing};
 use crate::stopwatch::Stopwatch;
 use crate::tcp_info;
 
 const QUERY: &str = "SELECT statement_timestamp(), clock_timestamp()";
+const PROCESS: &str = "SELECT pg_catalog.pg_backend_pid()";
 const LOOK_EVERY: Duration = Duration::from_secs(30);
 
 /// One open connection with its statement ready.
@@ -34,6 +35,8 @@ pub(super) struct Session {
     statement: Option<Statement>,
     /// A pooler in transaction mode may send our statement to another server process, which does not know it.
     unnamed: AtomicBool,
+    /// The server's own process answers, and no pooler's choice of one.
+    own_process: bool,
     encrypted: bool,
     place: String,
     remote: Option<SocketAddr>,
@@ -44,9 +47,12 @@ pub(super) struct Session {
     retransmits: AtomicU32,
     ended: Arc<OnceLock<Failure>>,
     last_look: Mutex<Stopwatch>,
-    notes: Mutex<Option<mpsc::Receiver<Notification>>>,
+    notes: Mutex<Option<mpsc::Receiver<Arrived>>>,
     driver: JoinHandle<()>,
 }
+
+/// A notification, and since when it is here.
+pub(super) type Arrived = (Notification, Stopwatch);
 
 /// So many notifications wait to be taken; one that finds no room is dropped, as nobody listens then.
 const NOTES: usize = 256;
@@ -68,8 +74,8 @@ impl Drop for Session {
 }
 
 impl Session {
-    /// Takes the connection over and prepares the statement, unless the other side has shown itself a pooler: there a
-    /// named statement would stay behind on a server connection that others use next.
+    /// Takes the connection over and prepares the statement, unless the other side is a pooler: there a named statement
+    /// would stay behind on a server connection that others use next.
     pub(super) async fn start<S, T>(
         client: Client,
         connection: Connection<S, T>,
@@ -94,7 +100,8 @@ impl Session {
                 let _ = ended.set(end);
             }
         });
-        let statement = match named {
+        let own_process = is_own_process(&client).await.map_err(|error| failure(&error, &place))?;
+        let statement = match named && own_process {
             false => None,
             true => match client.prepare(QUERY).await {
                 Ok(statement) => Some(statement),
@@ -104,6 +111,7 @@ impl Session {
         };
         Ok(Self {
             unnamed: AtomicBool::new(statement.is_none()),
+            own_process,
             statement,
             client,
             encrypted,
@@ -131,7 +139,7 @@ impl Session {
     }
 
     /// The notifications of this connection; whoever takes them has them alone.
-    pub(super) fn notes(&self) -> Option<mpsc::Receiver<Notification>> {
+    pub(super) fn notes(&self) -> Option<mpsc::Receiver<Arrived>> {
         self.notes.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
@@ -147,6 +155,27 @@ impl Session {
     /// Statements without rows or parameters.
     pub(super) async fn run(&self, sql: &str) -> Result<(), Failure> {
         self.client.batch_execute(sql).await.map_err(|error| failure(&error, &self.place))
+    }
+
+    /// The first column of the last row of several statements.
+    pub(super) async fn last_value(&self, sql: &str) -> Result<Option<String>, Failure> {
+        let answers = self.client.simple_query(sql).await.map_err(|error| failure(&error, &self.place))?;
+        let row = answers.iter().rev().find_map(|answer| match answer {
+            SimpleQueryMessage::Row(row) => Some(row),
+            _ => None,
+        });
+        Ok(row.and_then(|row| row.get(0)).map(str::to_owned))
+    }
+
+    /// Whether the server's own process answers; else a pooler stands between, and may choose another one each time.
+    pub(super) fn own_process(&self) -> bool {
+        self.own_process
+    }
+
+    /// The number of the server's process that answers now.
+    pub(super) async fn process(&self) -> Result<i32, Failure> {
+        let row = self.one(PROCESS).await?;
+        self.column(&row, 0)
     }
 
     /// Our own address on this connection.
@@ -284,7 +313,7 @@ impl Session {
 /// Does the connection's work to its end.
 async fn drive<S, T>(
     mut connection: Connection<S, T>,
-    noted: mpsc::Sender<Notification>,
+    noted: mpsc::Sender<Arrived>,
 ) -> Result<(), tokio_postgres::Error>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -293,10 +322,16 @@ where
     while let Some(message) = std::future::poll_fn(|cx| connection.poll_message(cx)).await {
         if let AsyncMessage::Notification(note) = message? {
             // Where there is no room, or nobody took the other end, nobody wants it.
-            let _ = noted.try_send(note);
+            let _ = noted.try_send((note, Stopwatch::start()));
         }
     }
     Ok(())
+}
+
+async fn is_own_process(client: &Client) -> Result<bool, tokio_postgres::Error> {
+    let rows = client.query_typed(PROCESS, &[]).await?;
+    let process = rows.first().and_then(|row| row.try_get::<_, i32>(0).ok());
+    Ok(process.is_some() && process == backend::told(client).await)
 }
 
 /// T3−T2 on the server's own clock; `None` when it went backwards.

@@ -1,7 +1,7 @@
 //! Which columns there are and may be read. Coder's tables differ between its versions, and a role may have been granted a
 //! part of them: what is asked for is chosen at run time, and never more than is needed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// One row a column that there is: table, column, whether this role may read it.
 pub(super) const CATALOGUE: &str = "\
@@ -12,7 +12,7 @@ pub(super) const CATALOGUE: &str = "\
       AND c.relkind IN ('r', 'p', 'v', 'm') AND pg_catalog.pg_table_is_visible(c.oid) \
       AND a.attnum > 0 AND NOT a.attisdropped";
 
-/// A column that is wanted: its name, how it is read, and what stands in for it where it cannot be.
+/// A column that is wanted: its name, how it is read, and what stands in for it where it is not there or may not be read.
 type Wanted = (&'static str, &'static str, &'static str);
 
 /// Milliseconds between a time and the database's now; `NULL` stays `NULL`.
@@ -32,8 +32,11 @@ const REPLICAS: &[Wanted] = &[
     ("primary", "\"primary\"", "NULL::bool"),
     ("version", "version::text", "''::text"),
     ("cluster_host", "cluster_host::text", "''::text"),
-    ("nats_port", "nats_port::int", "0"),
+    (NATS_PORT, "nats_port::int", "0"),
 ];
+/// Coder's versions before NATS do not have it, which says something; that it may not be read says nothing.
+const NATS_PORT: &str = "nats_port";
+const NOT_KNOWN: &str = "NULL::int";
 const PROXIES: &[Wanted] = &[
     ("name", "name::text", ""),
     ("url", "url::text", ""),
@@ -86,12 +89,9 @@ pub(super) struct Queries {
 impl Queries {
     /// From the rows of [`CATALOGUE`].
     pub(super) fn of(catalogue: impl Iterator<Item = (String, String, bool)>) -> Self {
-        let mut tables: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        let mut tables: BTreeMap<String, BTreeMap<String, bool>> = BTreeMap::new();
         for (table, column, readable) in catalogue {
-            let columns = tables.entry(table).or_default();
-            if readable {
-                columns.insert(column);
-            }
+            tables.entry(table).or_default().insert(column, readable);
         }
         let of = |table: &'static str, wanted: &[Wanted], newest: &str| match tables.get(table) {
             None => Query::Missing,
@@ -105,21 +105,27 @@ impl Queries {
     }
 }
 
-fn query(table: &str, columns: &BTreeSet<String>, wanted: &[Wanted], newest: &str) -> Query {
+fn query(table: &str, columns: &BTreeMap<String, bool>, wanted: &[Wanted], newest: &str) -> Query {
+    let readable = |name: &str| columns.get(name).copied();
     let denied: Vec<_> = wanted
         .iter()
-        .filter(|(name, _, otherwise)| otherwise.is_empty() && !columns.contains(*name))
+        .filter(|(name, _, otherwise)| otherwise.is_empty() && readable(name) != Some(true))
         .map(|(name, ..)| *name)
         .collect();
     if !denied.is_empty() {
         return Query::Denied(denied);
     }
-    let read = |(name, expression, otherwise): &Wanted| {
-        if columns.contains(*name) { *expression } else { *otherwise }
+    let read = |(name, expression, otherwise): &Wanted| match readable(name) {
+        Some(true) => *expression,
+        Some(false) if *name == NATS_PORT => NOT_KNOWN,
+        _ => *otherwise,
     };
     let list: Vec<_> = wanted.iter().map(read).collect();
-    let order =
-        if columns.contains(newest) { format!("ORDER BY {newest} DESC NULLS LAST ") } else { String::new() };
+    let order = if readable(newest) == Some(true) {
+        format!("ORDER BY {newest} DESC NULLS LAST ")
+    } else {
+        String::new()
+    };
     Query::Ask(format!("SELECT {} FROM {table} {order}LIMIT {ROWS_AT_MOST}", list.join(", ")))
 }
 
@@ -147,6 +153,18 @@ mod tests {
         );
         assert!(!sql.contains("error"), "only what is needed: {sql}");
         assert_eq!(queries.proxies, Query::Missing);
+    }
+
+    #[test]
+    fn a_port_of_nats_that_may_not_be_read_is_not_the_same_as_none() {
+        let least = [("replicas", "id", true), ("replicas", "updated_at", true)];
+        let sql = |more: &[(&str, &str, bool)]| match of(&[&least[..], more].concat()).replicas {
+            Query::Ask(sql) => sql,
+            other => panic!("{other:?}"),
+        };
+        assert!(sql(&[]).contains("''::text, 0 FROM"), "{}", sql(&[]));
+        assert!(sql(&[("replicas", "nats_port", true)]).contains("nats_port::int FROM"));
+        assert!(sql(&[("replicas", "nats_port", false)]).contains("NULL::int FROM"));
     }
 
     #[test]

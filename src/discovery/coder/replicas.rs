@@ -12,6 +12,7 @@ use probes::http::HttpUrl;
 use probes::target::HostPort;
 
 use crate::mesh::peer::Role;
+use crate::mesh::pubsub::Carrier;
 use crate::mesh::roster::{Sighting, Status};
 
 /// Coder itself takes a replica for alive for 15 s, three times its interval; a little more forgives a busy database.
@@ -35,7 +36,8 @@ pub(super) struct Row {
     pub(super) primary: Option<bool>,
     pub(super) version: String,
     pub(super) cluster_host: String,
-    pub(super) nats_port: i32,
+    /// Zero is none; `None` is not to be read.
+    pub(super) nats_port: Option<i32>,
     /// By the database's clock now; negative when it was written in the future.
     pub(super) age_ms: i64,
     /// Since `stopped_at`.
@@ -121,7 +123,9 @@ fn status(row: &Row, known: Known, now: Duration) -> Option<Status> {
 fn sighting(row: &Row, known: Known, status: Status) -> Sighting {
     let relay = relay(&row.relay);
     let addresses = [relay.as_ref().map(|relay| relay.host.as_str()), Some(row.cluster_host.as_str())];
-    let nats = (!row.cluster_host.is_empty()).then(|| u16::try_from(row.nats_port).ok()).flatten();
+    let nats_port = row.nats_port.filter(|_| !row.cluster_host.is_empty());
+    let nats = nats_port.and_then(|port| u16::try_from(port).ok());
+    let carrier = row.nats_port.map(|port| if port > 0 { Carrier::Nats } else { Carrier::Postgres });
     let ahead_ms = if row.age_ms <= -SKEW_FROM_MS { -row.age_ms } else { behind(known) };
     Sighting {
         key: row.id.clone(),
@@ -130,6 +134,7 @@ fn sighting(row: &Row, known: Known, status: Status) -> Sighting {
         addresses: addresses.into_iter().flatten().filter_map(|host| host.parse::<IpAddr>().ok()).collect(),
         relay: Some(row.relay.clone()).filter(|relay| !relay.is_empty()),
         nats: nats.filter(|port| *port > 0).map(|port| HostPort { host: row.cluster_host.clone(), port }),
+        carrier: carrier.filter(|_| known.role == Role::Coderd),
         version: Some(row.version.clone()).filter(|version| !version.is_empty()),
         status,
         clock_ahead_ms: ahead_ms,
@@ -288,9 +293,26 @@ mod tests {
     }
 
     #[test]
+    fn what_the_news_of_a_replica_goes_by_is_told_by_its_port_of_nats() {
+        let carrier = |nats_port| {
+            let row = Row { nats_port, cluster_host: "10.0.0.9".into(), ..row("a", 0) };
+            Ledger::default().read(&[row], Duration::ZERO)[0].carrier
+        };
+        assert_eq!(carrier(Some(6222)), Some(Carrier::Nats));
+        assert_eq!(carrier(Some(0)), Some(Carrier::Postgres));
+        assert_eq!(carrier(None), None);
+        let proxy = Row { primary: Some(false), nats_port: Some(0), ..row("a", 0) };
+        assert_eq!(Ledger::default().read(&[proxy], Duration::ZERO)[0].carrier, None);
+    }
+
+    #[test]
     fn nonsense_in_a_row_yields_what_is_left_of_it() {
-        let strange =
-            Row { relay: ":::".into(), cluster_host: "10.0.0.9".into(), nats_port: 70_000, ..row("a", 0) };
+        let strange = Row {
+            relay: ":::".into(),
+            cluster_host: "10.0.0.9".into(),
+            nats_port: Some(70_000),
+            ..row("a", 0)
+        };
         let seen = Ledger::default().read(&[strange], Duration::ZERO);
         assert_eq!(seen[0].nats, None);
         assert_eq!(seen[0].addresses, BTreeSet::from([IpAddr::from([10, 0, 0, 9])]));

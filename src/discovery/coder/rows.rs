@@ -38,7 +38,7 @@ pub(super) fn replica(row: &Row) -> Result<replicas::Row, Failure> {
         primary: get(row, 6)?,
         version: text(7)?,
         cluster_host: text(8)?,
-        nats_port: get::<Option<i32>>(row, 9)?.unwrap_or_default(),
+        nats_port: get(row, 9)?,
     })
 }
 

@@ -42,6 +42,12 @@ pub enum Code {
     NotificationQueueFilling,
     /// The database is short of free connections.
     ConnectionsLow,
+    /// Some replicas tell each other by NATS and some by PostgreSQL.
+    PubsubMixed,
+    /// Notifications through PostgreSQL do not arrive.
+    PubsubBroken,
+    /// They take long.
+    PubsubSlow,
     /// A replica that no agent stands beside.
     UnwatchedReplica,
     /// One reaches the other, and not the other way round.
@@ -126,7 +132,7 @@ pub enum Code {
 
 impl Code {
     /// All of them.
-    pub const ALL: [Self; 54] = [
+    pub const ALL: [Self; 57] = [
         Self::Blind,
         Self::FewCoderd,
         Self::ManyCoderd,
@@ -141,6 +147,9 @@ impl Code {
         Self::DatabasePooled,
         Self::NotificationQueueFilling,
         Self::ConnectionsLow,
+        Self::PubsubMixed,
+        Self::PubsubBroken,
+        Self::PubsubSlow,
         Self::UnwatchedReplica,
         Self::OneWay,
         Self::CrossRegionSuspected,

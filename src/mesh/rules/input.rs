@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::mesh::database::Load;
 use crate::mesh::peer::Role;
 use crate::mesh::place::decide::Measured;
+use crate::mesh::pubsub::{self, Carrier};
 use crate::mesh::roster::{Claim, Member, RegionName, Source, Status, beside};
 use crate::mesh::state::State;
 
@@ -38,6 +39,8 @@ pub struct Topology {
     pub rows: Vec<Row>,
     /// What the databases say of themselves.
     pub databases: Vec<Database>,
+    /// How long notifications take through PostgreSQL, where somebody measures that.
+    pub pubsub: Option<pubsub::Standing>,
     /// How coderd is deployed.
     pub deployment: Deployment,
     /// What the sources of discovery cannot see, in words.
@@ -65,6 +68,8 @@ pub struct Server {
     pub status: Status,
     /// coderd: where the others reach its relay.
     pub relay: Option<String>,
+    /// coderd: what its news goes by.
+    pub carrier: Option<Carrier>,
     /// How far its clock is ahead, at least; zero when that cannot be told.
     pub clock_ahead_ms: i64,
     /// The agents beside it.
@@ -214,6 +219,7 @@ fn server(member: &Member, agents: &[&Member]) -> Server {
         version: facts.version.clone().filter(|_| !member.is_agent()),
         status: facts.status,
         relay: facts.relay.clone(),
+        carrier: facts.carrier,
         clock_ahead_ms: facts.clock_ahead_ms,
         watched_by: BTreeSet::new(),
         shared_with: BTreeSet::new(),

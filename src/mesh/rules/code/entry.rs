@@ -67,6 +67,21 @@ impl Code {
                 Warning,
                 "Raise max_connections, or lower what coderd and others may open (CODER_PG_CONN_MAX_OPEN).",
             ),
+            Self::PubsubMixed => (
+                "pubsub_mixed",
+                Warning,
+                "Finish the update, and give all replicas the same CODER_EXPERIMENTS and each its CODER_CLUSTER_HOST.",
+            ),
+            Self::PubsubBroken => (
+                "pubsub_broken",
+                Fail,
+                "Look at the server's log and at pg_notification_queue_usage(), and for what stands between it and coderd.",
+            ),
+            Self::PubsubSlow => (
+                "pubsub_slow",
+                Warning,
+                "Look at the server's load, its commits and long transactions of sessions that listen, and at the way to it.",
+            ),
             Self::UnwatchedReplica => (
                 "unwatched_replica",
                 Warning,
