@@ -114,7 +114,7 @@ pub struct TargetReport {
     pub network: Option<Figures>,
     /// PostgreSQL: the share of the server's execution.
     pub execution: Option<Figures>,
-    /// HTTP: whole requests on a fresh connection each.
+    /// HTTP and NATS: whole requests on a fresh connection each, until the body or the greeting was read.
     pub total: Option<Figures>,
     /// PostgreSQL: the median of bare connects beside the queries, where there were any. Relay: of the connects of its
     /// fresh connections.

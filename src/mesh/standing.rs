@@ -116,6 +116,8 @@ pub struct LinkStanding {
     pub route_change: Option<(Duration, RouteChange)>,
     /// PostgreSQL: the median of the last bare connects. Relay: of the connects of its fresh connections.
     pub bare_connect: Option<Duration>,
+    /// HTTP and NATS: whole requests, until the body or the greeting was read.
+    pub total: Option<Figures>,
     /// Relay: the last ten GETs on a fresh connection, from the first phase to the end.
     pub fresh: Option<Figures>,
     /// Relay: how many of the last ten failed.
@@ -230,6 +232,7 @@ fn link(watch: &Watch, now: Duration) -> LinkStanding {
         floor: series.floor.baseline(),
         route_change: watch.route().map(|(at, change)| (now.saturating_sub(at), change)),
         bare_connect: series.connect(watch.age(now)),
+        total: Figures::unless_empty(&view.total()),
         fresh: Figures::unless_empty(&series.fresh().0),
         fresh_failed: is_relay.then(|| series.fresh().1),
         bare_connects: series.bare_connects(watch.age(now)),

@@ -66,3 +66,5 @@ mod scenarios;
 mod tidy;
 #[cfg(test)]
 mod watch;
+#[cfg(test)]
+mod whole;

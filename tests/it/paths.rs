@@ -18,7 +18,7 @@ fn codes<'a>(report: &'a Value, list: &str) -> Vec<&'a str> {
 }
 
 /// A replica's row with all that it publishes.
-fn add(coder: &Coder, name: &str, replica: &Replica) {
+pub(crate) fn add(coder: &Coder, name: &str, replica: &Replica) {
     coder.add_replica(name, &replica.relay());
     sql(
         &coder.cluster,

@@ -65,7 +65,7 @@ fn unreachable(seen: &Seen<'_>, words: &Words) -> Vec<Draft> {
             .iter()
             .filter(|row| answers(row) == Some(false) && echo(seen, server, &row.source) != Some(false));
         let (facts, possibilities): (Vec<&Row>, Vec<&Row>) =
-            missed.copied().partition(|row| within.contains(row.source.as_str()));
+            missed.copied().partition(|row| within.contains(row.source.as_str()) && !fails_in_tls(row));
         let reached: Vec<_> =
             rows.iter().filter(|row| answers(row) == Some(true)).map(|row| row.source.clone()).collect();
         let others = match reached.as_slice() {
@@ -86,9 +86,12 @@ fn unreachable(seen: &Seen<'_>, words: &Words) -> Vec<Draft> {
                 Some(true) => "; the agent beside it answers there",
                 _ => "",
             };
-            let doubt = match code == words.possibility {
-                true => "; none of them shares the pod of a replica, so a network rule may stop them alone",
-                false => "",
+            let doubt = if missed.iter().all(|row| fails_in_tls(row)) {
+                "; the way is open, and the agent may lack the name or the authority (--http-sni, --http-ca)"
+            } else if code == words.possibility {
+                "; none of them shares the pod of a replica, so a network rule may stop them alone"
+            } else {
+                ""
             };
             let evidence = format!(
                 "{} cannot reach the {} of {name}{why}{others}{echo}{doubt}",
@@ -126,6 +129,11 @@ pub(super) fn unhealthy(seen: &Seen<'_>) -> Vec<Draft> {
         drafts.push(Draft::new(Code::ReplicaUnhealthy, [name], evidence).seen_by(agents));
     }
     drafts
+}
+
+/// What name and which authority a relay's certificate is for, an agent has to be told.
+fn fails_in_tls(row: &Row) -> bool {
+    row.reason == Reason::Tls.as_str()
 }
 
 /// Whether whatever is there answers at all: an HTTP status that is no success came all the way.
@@ -293,6 +301,13 @@ mod tests {
         topology.servers.iter_mut().for_each(|server| server.shared_with.clear());
         let doubt = "; none of them shares the pod of a replica, so a network rule may stop them alone";
         assert_eq!(found(&topology), one(Code::RelayUnconfirmed, &["b"], &format!("{expected}{doubt}")));
+        // Nor can who lacks coderd's own certificate, wherever it stands.
+        let mut topology = sound();
+        lose(&mut topology, "a", "b", Kind::Relay);
+        change(&mut topology, "a", "b", Kind::Relay, |row| row.reason = "tls".into());
+        let tls = found(&topology);
+        assert_eq!((tls[0].0, tls.len()), (Code::RelayUnconfirmed, 1));
+        assert!(tls[0].2.contains("--http-ca"), "{}", tls[0].2);
         // A machine that is gone is no fault of its relay.
         lose(&mut topology, "a", "agent-b", Kind::Peer);
         assert!(found(&topology).iter().all(|(code, ..)| *code == Code::OneWay), "{:?}", found(&topology));
