@@ -35,6 +35,8 @@ const ALPHA: f64 = 0.05;
 const INTERVAL: Duration = Duration::from_millis(100);
 /// For kinds that open a fresh connection each time, so that no server feels the check.
 const GENTLE_INTERVAL: Duration = Duration::from_millis(500);
+/// For what an agent asks once a minute only.
+const RARE_INTERVAL: Duration = Duration::from_secs(4);
 /// Long enough to meet disturbances of 200 ms that come every few seconds.
 const LEAST: Duration = Duration::from_secs(12);
 const MOST: Duration = Duration::from_secs(60);
@@ -94,7 +96,7 @@ impl Settings {
             Depth::Limited(limit) => (LEAST.min(limit), limit),
             // A look that could only ever be inconclusive would be none: where the rate needs longer, it takes longer.
             Depth::Usual => {
-                let slowest = judged().map(|link| interval(link.kind)).max();
+                let slowest = judged().map(|link| interval(link)).max();
                 let slowest = slowest.unwrap_or_default().mul_f64(stretched(&self.targets));
                 let needed = slowest * rule.fewest_to_pass().saturating_add(1);
                 (LEAST, MOST.max(needed + needed / 10))
@@ -109,12 +111,14 @@ impl Settings {
 }
 
 fn stretched(targets: &[(Link, Target)]) -> f64 {
-    stretch(targets.iter().map(|(link, _)| interval(link.kind)))
+    stretch(targets.iter().map(|(link, _)| interval(link)))
 }
 
-/// How far apart the slots of a target of this kind are.
-pub fn interval(kind: Kind) -> Duration {
-    match kind {
+/// How far apart the slots of a target are.
+pub fn interval(link: &Link) -> Duration {
+    match link.kind {
+        // What an agent asks rarely, a check does not ask as often as it can.
+        _ if link.every.is_some() => RARE_INTERVAL,
         Kind::Peer | Kind::Postgres => INTERVAL,
         Kind::Tcp | Kind::Http | Kind::Relay => GENTLE_INTERVAL,
         Kind::Nats => Intervals::default().nats,
@@ -180,11 +184,11 @@ pub async fn look(
     rule: &Rule,
     mut progress: impl FnMut(Progress),
 ) -> Result<Vec<Look>, MeasuringError> {
-    let stretch = stretch(targets.iter().map(|(link, ..)| interval(link.kind)));
+    let stretch = stretch(targets.iter().map(|(link, ..)| interval(link)));
     let (mut running, mut jobs) = (Vec::new(), Vec::new());
     for ((link, target, limit), id) in targets.into_iter().zip(0..) {
         let name = format!("{} {}", link.source.as_deref().unwrap_or_default(), link.target);
-        let schedule = Schedule::over(rule.most, interval(link.kind).mul_f64(stretch), &name);
+        let schedule = Schedule::over(rule.most, interval(&link).mul_f64(stretch), &name);
         // A NATS port is connected to once.
         let schedule = match link.kind {
             Kind::Nats => Schedule { slots: Some(1), steady: true, ..schedule },
@@ -316,7 +320,8 @@ mod tests {
         for kind in [Kind::Peer, Kind::Postgres, Kind::Tcp, Kind::Http, Kind::Relay] {
             for quantile in [0.5, 0.95, 0.99, 0.999] {
                 let rule = settings(kind, quantile, Depth::Usual).rule();
-                let slots = Schedule::over(rule.most, interval(kind), "x").slots.unwrap();
+                let slots =
+                    Schedule::over(rule.most, interval(&Link::to("a", kind, None)), "x").slots.unwrap();
                 assert!(slots >= u64::from(rule.fewest_to_pass()), "{kind:?} {quantile}: {slots}");
                 assert_eq!(rule.least, LEAST);
             }
@@ -330,7 +335,7 @@ mod tests {
         for kind in [Kind::Peer, Kind::Tcp] {
             let rule = settings(kind, 0.95, Depth::Quick).rule();
             assert!((rule.quantile - 0.5).abs() < 1e-9);
-            let slots = Schedule::over(rule.most, interval(kind), "x").slots.unwrap();
+            let slots = Schedule::over(rule.most, interval(&Link::to("a", kind, None)), "x").slots.unwrap();
             assert!(slots >= u64::from(rule.fewest_to_pass()), "{kind:?}");
         }
     }

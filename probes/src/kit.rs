@@ -1,6 +1,6 @@
 //! One probe per target, with its connection kept warm.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rustls::ClientConfig;
 
@@ -12,17 +12,59 @@ use crate::sample::{Reopened, Sample};
 use crate::target::Target;
 use crate::tcp::TcpProbe;
 use crate::tls::{TlsError, Trust, client_config};
-use crate::{Order, Probe};
+use crate::{Failure, Order, Probe, Reason};
 
 /// What the probes of all targets have in common.
 #[derive(Debug, Default)]
 pub struct Means {
-    /// Needed for peers only.
-    pub sender: Option<Sender>,
-    /// Replaces the host of every `https://` target in its TLS handshake.
-    pub http_sni: Option<String>,
-    /// PEM file of the authorities for `https://` targets; without it, the system's.
-    pub http_ca: Option<std::path::PathBuf>,
+    sender: Option<Sender>,
+    http_sni: Option<String>,
+    http_ca: Option<std::path::PathBuf>,
+    /// Reading the roots takes a while, and each copy its room.
+    believed: OnceLock<Arc<ClientConfig>>,
+    believed_by_system: OnceLock<Arc<ClientConfig>>,
+}
+
+impl Means {
+    /// `sender` is needed for peers only; `http_sni` replaces the host of every `https://` target in its TLS handshake,
+    /// and `http_ca` is the PEM file of their authorities, without which it is the system's. Both are not for proxies.
+    pub fn new(
+        sender: Option<Sender>,
+        http_sni: Option<String>,
+        http_ca: Option<std::path::PathBuf>,
+    ) -> Self {
+        Self { sender, http_sni, http_ca, ..Self::default() }
+    }
+
+    /// What sends echoes.
+    pub fn sender(&self) -> Option<&Sender> {
+        self.sender.as_ref()
+    }
+
+    fn http(&self, url: HttpUrl) -> Result<HttpProbe, TlsError> {
+        let tls = config(&url, &self.believed, self.http_ca.as_deref())?;
+        Ok(HttpProbe::new(url, self.http_sni.clone(), tls))
+    }
+
+    fn proxy(&self, url: HttpUrl) -> Result<HttpProbe, TlsError> {
+        let tls = config(&url, &self.believed_by_system, None)?;
+        Ok(HttpProbe::new(url, None, tls))
+    }
+}
+
+fn config(
+    url: &HttpUrl,
+    known: &OnceLock<Arc<ClientConfig>>,
+    ca: Option<&std::path::Path>,
+) -> Result<Arc<ClientConfig>, TlsError> {
+    if !url.is_tls() {
+        return client_config(Trust::Nothing, None, None).map(Arc::new);
+    }
+    if let Some(config) = known.get() {
+        return Ok(Arc::clone(config));
+    }
+    let config = Arc::new(client_config(Trust::ChainAndName, ca, None)?);
+    Ok(Arc::clone(known.get_or_init(|| config)))
 }
 
 /// Why a target cannot be measured at all; all of these are faults of the configuration.
@@ -50,6 +92,8 @@ pub enum Kit {
     Relay(RelayProbe),
     /// A connect and a greeting.
     Nats(NatsProbe),
+    /// Something that this machine cannot measure, and why.
+    Broken(Failure),
 }
 
 impl Kit {
@@ -61,19 +105,28 @@ impl Kit {
             }
             Target::Postgres(conninfo) => Self::Postgres(PostgresProbe::new(*conninfo)?),
             Target::Tcp(address) => Self::Tcp(TcpProbe::new(address)),
-            Target::Http(url) => Self::Http(http(url, means)?),
-            Target::Relay(url) => Self::Relay(RelayProbe::new(http(url, means)?)),
+            Target::Http(url) => Self::Http(means.http(url)?),
+            // Nobody has asked for these by name, so what cannot be had for them must not keep others from being measured.
+            Target::Health(url) => Self::or_broken(means.http(url).map(Self::Http)),
+            Target::Proxy(url) => Self::or_broken(means.proxy(url).map(Self::Http)),
+            Target::Relay(url) => {
+                Self::or_broken(means.http(url).map(|http| Self::Relay(RelayProbe::new(http))))
+            }
             Target::Nats(address) => Self::Nats(NatsProbe::new(address)),
         })
     }
 }
 
 impl Kit {
+    fn or_broken(kit: Result<Self, TlsError>) -> Self {
+        kit.unwrap_or_else(|error| Self::Broken(Failure::new(Reason::Local, error)))
+    }
+
     /// Sends a letter to a peer; whether it was taken over. Other targets read none.
     pub async fn write(&self, text: &[u8]) -> bool {
         match self {
             Self::Peer(probe) => probe.write(text).await,
-            Self::Postgres(_) | Self::Tcp(_) | Self::Http(_) | Self::Relay(_) | Self::Nats(_) => false,
+            _ => false,
         }
     }
 
@@ -83,18 +136,9 @@ impl Kit {
         match self {
             Self::Peer(probe) => probe.reopened(),
             Self::Postgres(probe) => probe.reopened(),
-            Self::Tcp(_) | Self::Http(_) | Self::Relay(_) | Self::Nats(_) => Vec::new(),
+            _ => Vec::new(),
         }
     }
-}
-
-fn http(url: HttpUrl, means: &Means) -> Result<HttpProbe, KitError> {
-    let tls: ClientConfig = if url.is_tls() {
-        client_config(Trust::ChainAndName, means.http_ca.as_deref(), None)?
-    } else {
-        client_config(Trust::Nothing, None, None)?
-    };
-    Ok(HttpProbe::new(url, means.http_sni.clone(), Arc::new(tls)))
 }
 
 impl Probe for Kit {
@@ -106,6 +150,7 @@ impl Probe for Kit {
             Self::Http(probe) => probe.sample(order).await,
             Self::Relay(probe) => probe.sample(order).await,
             Self::Nats(probe) => probe.sample(order).await,
+            Self::Broken(failure) => failure.clone().into(),
         }
     }
 }

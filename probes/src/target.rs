@@ -20,6 +20,10 @@ pub enum Target {
     Tcp(HostPort),
     /// An HTTP address, by a GET.
     Http(HttpUrl),
+    /// The health of a replica of coderd, by a GET.
+    Health(HttpUrl),
+    /// A workspace proxy, by a GET under its own name: what is told of coderd's certificates is not meant for it.
+    Proxy(HttpUrl),
     /// coderd's relay, by a GET on a kept connection and now and then by one on a fresh connection, as coderd's own pings
     /// are.
     Relay(HttpUrl),
@@ -34,7 +38,7 @@ impl Target {
             Self::Peer(_) => Kind::Peer,
             Self::Postgres(_) => Kind::Postgres,
             Self::Tcp(_) => Kind::Tcp,
-            Self::Http(_) => Kind::Http,
+            Self::Http(_) | Self::Health(_) | Self::Proxy(_) => Kind::Http,
             Self::Relay(_) => Kind::Relay,
             Self::Nats(_) => Kind::Nats,
         }
@@ -47,7 +51,7 @@ impl fmt::Display for Target {
         match self {
             Self::Peer(address) | Self::Tcp(address) | Self::Nats(address) => address.fmt(f),
             Self::Postgres(conninfo) => conninfo.fmt(f),
-            Self::Http(url) | Self::Relay(url) => url.fmt(f),
+            Self::Http(url) | Self::Health(url) | Self::Proxy(url) | Self::Relay(url) => url.fmt(f),
         }
     }
 }

@@ -71,11 +71,6 @@ impl Found {
         self.roster.sources().any(|(other, ..)| other == source)
     }
 
-    /// Whether this source has told who is there.
-    pub(super) fn told(&self, source: Source) -> bool {
-        self.roster.sources().any(|(other, at, _)| other == source && at.is_some())
-    }
-
     /// What this source told says nothing any more.
     pub(super) fn forget(&mut self, source: Source) {
         if self.roster.forget(source) {

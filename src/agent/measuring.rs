@@ -272,7 +272,7 @@ async fn run(
     if ready.send(Ok(reflector.clone())).is_err() {
         return;
     }
-    let means = Means { sender, http_sni: settings.http_sni, http_ca: settings.http_ca };
+    let means = Means::new(sender, settings.http_sni, settings.http_ca);
     let mut running = BTreeMap::<u32, Running>::new();
     while let Some(command) = inbox.recv().await {
         match command {
@@ -308,7 +308,7 @@ async fn run(
             Command::End(job) => drop(running.remove(&job)),
             Command::Stop(answer) => {
                 drop(running);
-                if let Some(sender) = &means.sender {
+                if let Some(sender) = means.sender() {
                     sender.close(GOODBYE_PATIENCE).await;
                 }
                 if let Some(reflector) = &reflector {

@@ -33,7 +33,7 @@ pub(crate) fn to(server: &Member) -> Vec<(Link, Target)> {
         Some(Role::Coderd) => {
             let told = |kind| Link { limit: Some(None), ..link(kind) };
             let relay = url("derp/latency-check").map(Target::Relay);
-            let health = url("healthz").map(Target::Http);
+            let health = url("healthz").map(Target::Health);
             let nats = facts.nats.clone().map(Target::Nats);
             paths.extend(relay.map(|target| (told(Kind::Relay), target)));
             paths.extend(
@@ -42,7 +42,7 @@ pub(crate) fn to(server: &Member) -> Vec<(Link, Target)> {
             paths.extend(nats.map(|target| (told(Kind::Nats), target)));
         }
         Some(Role::Proxy) => {
-            let target = url("latency-check").map(Target::Http);
+            let target = url("latency-check").map(Target::Proxy);
             paths.extend(
                 target.map(|target| (Link { every: Some(HEALTH_EVERY), ..link(Kind::Http) }, target)),
             );

@@ -10,6 +10,7 @@ use probes::Target;
 use super::Agent;
 use super::found::Found;
 use crate::mesh::neighbours::Stance;
+use crate::mesh::peer::Role;
 use crate::mesh::pubsub::Pubsub;
 use crate::mesh::roster::Source;
 
@@ -27,12 +28,15 @@ impl Agent {
     /// Takes the database up or leaves it, as where we stand demands.
     pub(super) fn rest_or_work(&mut self, stance: Stance) {
         let now = self.age();
-        let kubernetes = self.found.told(Source::Kubernetes);
+        // Who is idle only by what the database told would not know any more that it is.
+        let kubernetes = self.found.members().iter().any(|member| {
+            member.facts.role == Some(Role::Coderd) && member.sources.contains(&Source::Kubernetes)
+        });
         let has_time = Self::waits_for_kubernetes(&self.settings) && now < TELLS_WITHIN;
         let undecided = has_time && !self.found.knows(Source::Kubernetes);
         let is_idle = stance == Stance::Idle;
         let wanted = !(undecided || (is_idle && kubernetes));
-        self.found.is_idle = is_idle;
+        self.found.is_idle = is_idle || undecided;
         let changed = self.database_wanted.send_if_modified(|was| std::mem::replace(was, wanted) != wanted);
         if changed && !wanted {
             tracing::info!("no server of the deployment is on this node: the database is left alone");

@@ -125,6 +125,8 @@ struct View {
     heard: presence::Heard,
     peers: watch::Receiver<Peers>,
     said: BTreeSet<String>,
+    /// Whether the server was a standby when it was asked last: LISTEN there would be an error in its log each time.
+    is_standby: bool,
 }
 
 impl View {
@@ -137,6 +139,7 @@ impl View {
             heard: presence::Heard::default(),
             peers,
             said: BTreeSet::new(),
+            is_standby: false,
         }
     }
 
@@ -176,7 +179,7 @@ impl View {
                 () = news.closed() => return Ok(()),
                 () = sleep(answer.wait()), if answer.is_wanted() => {
                     answer.done();
-                    connection.announce().await?;
+                    self.announce(&connection, news).await?;
                 }
                 () = sleep(tell.wait()), if tell.is_wanted() => {
                     tell.done();
@@ -194,7 +197,7 @@ impl View {
                         }
                     }
                     *pause = FIRST_PAUSE;
-                    if matches!(connection.hearing, Hearing::Refused(_)) {
+                    if matches!(connection.hearing, Hearing::Refused(_)) && !self.is_standby {
                         // A standby that was promoted; our announcement will tell whether it works.
                         connection.listen().await?;
                         self.hearing_changed(&connection, news, &listening, &mut announced, &mut announce).await;
@@ -203,8 +206,9 @@ impl View {
                     }
                 }
                 _ = announce.tick(), if connection.hearing.listens() => {
-                    connection.announce().await?;
-                    announced.get_or_insert_with(Stopwatch::start);
+                    if self.announce(&connection, news).await? {
+                        announced.get_or_insert_with(Stopwatch::start);
+                    }
                     // Whoever was silent for too long is there no more.
                     if connection.hearing == Hearing::Works {
                         tell.want();
@@ -283,7 +287,10 @@ impl View {
         }
         let pooled = connection.hearing.pooled();
         match postgres::look(&connection.reader, &self.settings.conninfo.to_string(), pooled).await {
-            Ok(facts) => send(news, News::Database(facts)).await,
+            Ok(facts) => {
+                self.is_standby = facts.standby;
+                send(news, News::Database(facts)).await;
+            }
             Err(failure) => self.tolerate(failure, Source::Postgres, news).await?,
         }
         Ok(())
@@ -326,6 +333,18 @@ impl View {
                 Ok(sightings)
             }
             Err(failure) => self.tolerate(failure, Source::Coder, news).await.map(|()| Vec::new()),
+        }
+    }
+
+    /// Tells the others of us; whether that was taken over. With a full queue it is not, and the rest goes on.
+    async fn announce(
+        &mut self,
+        connection: &Connection,
+        news: &mpsc::Sender<News>,
+    ) -> Result<bool, Failure> {
+        match connection.announce().await {
+            Ok(()) => Ok(true),
+            Err(failure) => self.tolerate(failure, Source::Presence, news).await.map(|()| false),
         }
     }
 

@@ -273,7 +273,10 @@ impl Watch {
                 let reason = outcome.failure().map(|failure| failure.reason);
                 let announced =
                     self.leaving_at.is_some_and(|at| now.saturating_sub(at) < self.terms.graces.rollout);
-                if reason == Some(FailureReason::Left) || announced {
+                if announced {
+                    // For as long as its source says so.
+                    self.left_at = Some(now);
+                } else if reason == Some(FailureReason::Left) {
                     self.left_at.get_or_insert(now);
                 }
                 // Our own retreat and our own machine's refusal are no news of the path.

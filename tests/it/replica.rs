@@ -11,15 +11,18 @@ use rustls::sign::CertifiedKey;
 use crate::encryption::Authority;
 
 /// What a NATS server says first to another one.
-const GREETING: &[u8] =
-    b"INFO {\"server_id\":\"NBX\",\"host\":\"0.0.0.0\",\"auth_required\":true,\"tls_required\":true} \r\n";
+const GREETING: &[u8] = b"INFO {\"server_id\":\"NBX\",\"host\":\"0.0.0.0\",\"auth_required\":true} \r\n";
+/// And something that is no NATS.
+const OTHER: &[u8] = b"220 mail.example.com ESMTP\r\n";
 
 /// What its NATS port does.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Nats {
     Greets,
-    /// Connections are accepted, and nothing is said.
+    /// As with TLS: connections are accepted, and nothing is said before a handshake.
     Silent,
+    /// Something else greets.
+    Other,
     /// Nothing listens.
     Closed,
 }
@@ -80,9 +83,11 @@ impl Replica {
             Nats::Closed => TcpListener::bind((ip, 0)).unwrap().local_addr().unwrap(),
             nats => serve(ip, &told, move |mut stream, told| {
                 told.nats_connections.fetch_add(1, Ordering::SeqCst);
-                if nats == Nats::Greets {
-                    let _ = stream.write_all(GREETING);
-                }
+                let _ = match nats {
+                    Nats::Greets => stream.write_all(GREETING),
+                    Nats::Other => stream.write_all(OTHER),
+                    Nats::Silent | Nats::Closed => Ok(()),
+                };
                 let mut sent = Vec::new();
                 let _ = stream.read_to_end(&mut sent);
                 told.nats_bytes.fetch_add(sent.len(), Ordering::SeqCst);

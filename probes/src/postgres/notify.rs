@@ -133,7 +133,8 @@ impl Notifier {
         } else if let Err(failure) = &sent
             && failure.reason == Reason::Timeout
         {
-            self.warm.broke(session, failure.clone());
+            // What is not sent later for want of a connection is no notification that got lost.
+            self.warm.broke(session, Failure::new(Reason::Closed, failure.detail.clone()));
         } else if session.look_is_due() {
             let (warm, session) = (Arc::clone(&self.warm), Arc::clone(session));
             // Not in the sample's own time.

@@ -86,7 +86,8 @@ impl Ear {
         let mut tasks = Tasks::new();
         let mut pending = None::<Pending>;
         let mut allowance = Allowance::default();
-        let (mut asked, mut last_peer) = (None::<Stopwatch>, None::<String>);
+        // Nor do they all ask the same one.
+        let (mut asked, mut last_peer) = (None::<Stopwatch>, Some(self.name.clone()));
         let began = Stopwatch::start();
         loop {
             let is_asking = *self.listening.borrow() && self.peers.borrow().is_some();
@@ -95,7 +96,7 @@ impl Ear {
             let ask_in = match asked {
                 Some(asked) => every.saturating_sub(asked.elapsed()),
                 // Agents that start together do not ask together.
-                None => first_in(&self.name).saturating_sub(began.elapsed()),
+                None => first_in(&self.name, every).saturating_sub(began.elapsed()),
             };
             let answer_in = pending.as_ref().map_or(DEADLINE, |p| DEADLINE.saturating_sub(p.since.elapsed()));
             let waits = pending.as_ref().is_some_and(|pending| pending.sent.is_some());
@@ -204,8 +205,8 @@ impl Ear {
 }
 
 /// Somewhere in the first interval.
-fn first_in(name: &str) -> Duration {
-    Schedule::endless(ask_every(0), name).at(0)
+fn first_in(name: &str, every: Duration) -> Duration {
+    Schedule::endless(every, name).at(0)
 }
 
 /// The one after the last one, in turn.
@@ -227,7 +228,9 @@ async fn send(
         Err(error) => return failed(Failure::new(Reason::Local, error)),
     };
     if let Err(failure) = notifier.stand(OPEN_WITHIN).await {
-        return failed(failure);
+        // Nothing was sent, so nothing can have got lost.
+        let reason = if failure.reason == Reason::Timeout { Reason::Closed } else { failure.reason };
+        return failed(Failure::new(reason, failure.detail));
     }
     let mut sent = notifier.round_trip(CHANNEL, &payload, arrived, DEADLINE).await;
     if sent.since.elapsed() > DEADLINE + DID_NOT_RUN {
@@ -245,8 +248,8 @@ async fn diagnose(mut sent: Sent, reader: &Reader) -> (Sent, bool) {
         Err(_) => return (sent, false),
         Ok(_) => {
             let rows = reader.rows(listens, &[(&CHANNEL as &(dyn ToSql + Sync), Type::TEXT)]).await;
-            let count = rows.ok().and_then(|rows| rows.first().and_then(|row| row.try_get::<_, i64>(0).ok()));
-            count != Some(0)
+            let Ok(rows) = rows else { return (sent, false) };
+            rows.first().and_then(|row| row.try_get::<_, i64>(0).ok()) != Some(0)
         }
     };
     if kept {

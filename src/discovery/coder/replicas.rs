@@ -132,7 +132,8 @@ fn sighting(row: &Row, known: Known, status: Status) -> Sighting {
         role: Some(known.role),
         host_name: Some(row.host_name.clone()).filter(|name| !name.is_empty()),
         addresses: addresses.into_iter().flatten().filter_map(|host| host.parse::<IpAddr>().ok()).collect(),
-        relay: Some(row.relay.clone()).filter(|relay| !relay.is_empty()),
+        // A proxy's own is for its siblings, and may be private to another cluster.
+        relay: Some(row.relay.clone()).filter(|relay| !relay.is_empty() && known.role == Role::Coderd),
         nats: nats.filter(|port| *port > 0).map(|port| HostPort { host: row.cluster_host.clone(), port }),
         carrier: carrier.filter(|_| known.role == Role::Coderd),
         version: Some(row.version.clone()).filter(|version| !version.is_empty()),
