@@ -96,7 +96,7 @@ impl Settings {
             Depth::Limited(limit) => (LEAST.min(limit), limit),
             // A look that could only ever be inconclusive would be none: where the rate needs longer, it takes longer.
             Depth::Usual => {
-                let slowest = judged().map(|link| interval(link)).max();
+                let slowest = judged().map(interval).max();
                 let slowest = slowest.unwrap_or_default().mul_f64(stretched(&self.targets));
                 let needed = slowest * rule.fewest_to_pass().saturating_add(1);
                 (LEAST, MOST.max(needed + needed / 10))

@@ -89,7 +89,12 @@ impl<O: Open> Warm<O> {
         }
         match state {
             Ok(up) => *self.lock() = up,
-            Err(failure) => self.fail(failure),
+            // Where one stands, an attempt beside it that failed takes nothing away.
+            Err(failure) => {
+                if self.standing().is_none() {
+                    self.fail(failure);
+                }
+            }
         }
         sample
     }
@@ -214,6 +219,15 @@ mod tests {
         assert_eq!(warm.reopened(), []);
         warm.broke(&first, Failure::new(Reason::Closed, "stale news"));
         assert!(warm.current().is_ok(), "news of an old connection does not touch the new one");
+    }
+
+    #[tokio::test]
+    async fn an_attempt_that_fails_beside_a_standing_connection_takes_nothing_away() {
+        let warm = warm(0, Reason::Closed);
+        warm.open(ATTEMPT).await;
+        let refused = Failure::new(Reason::ConnectionsLow, "no room");
+        assert!(warm.keep(Err(refused), false).outcome.failure().is_some());
+        assert_eq!(*warm.current().unwrap(), 0);
     }
 
     #[tokio::test]

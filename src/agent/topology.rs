@@ -47,7 +47,7 @@ impl Agent {
                 HostName::Unix(_) => None,
             })
             .collect();
-        let database = self.found.database.as_ref().map(|facts| (facts, claims));
+        let database = self.found.database.as_ref().map(|known| (known, claims, now));
         let mut topology = topology(own, &members, rows, database, self.judged.blind.clone());
         let Book { atlas, severities, limits, workspaces } = &self.settings.book;
         topology.set_workspaces(workspaces);

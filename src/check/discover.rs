@@ -56,7 +56,7 @@ impl Found {
             return Vec::new();
         }
         let own = Vantage { agent: VANTAGE.to_owned(), ..Vantage::default() };
-        let database = self.database.as_ref().map(|facts| (facts, Vec::new()));
+        let database = self.database.as_ref().map(|known| (known, Vec::new(), Duration::ZERO));
         let blind = self.notes.iter().map(|note| note.text.clone()).collect();
         // What an agent only announced, as anybody may who may log in to the database, is no proof of where it stands.
         let mut members = self.members.clone();

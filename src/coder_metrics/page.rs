@@ -85,9 +85,7 @@ impl Seen {
         let is_wanted = match name {
             "process_start_time_seconds" => self.started(line),
             "coderd_db_query_latencies_seconds_bucket" => self.query(line),
-            "coderd_api_request_latencies_seconds_bucket" => {
-                bucket(line).map(|(_, edge, count)| self.page.api.get_or_insert_default().add(edge, count))
-            }
+            "coderd_api_request_latencies_seconds_bucket" => self.request(line),
             other => match message(other) {
                 Some((backend, way, is_bucket)) => self.message(line, backend, way, is_bucket),
                 None => return,
@@ -101,6 +99,20 @@ impl Seen {
     fn started(&mut self, line: &[u8]) -> Option<()> {
         let (_, seconds) = sample_of(line)?;
         self.page.started = Some(Duration::try_from_secs_f64(seconds).ok()?);
+        Some(())
+    }
+
+    /// Only of the API: the same histogram counts pings of replicas, probes of health and what workspaces serve. And without
+    /// what lasts for as long as somebody watches.
+    fn request(&mut self, line: &[u8]) -> Option<()> {
+        let (labels, edge, count) = bucket(line)?;
+        let is_answered = |path: &str| {
+            path.starts_with("/api/v2/")
+                && !["/watch", "/logs", "/stream"].iter().any(|part| path.contains(part))
+        };
+        if label(&labels, "path").is_none_or(is_answered) {
+            self.page.api.get_or_insert_default().add(edge, count);
+        }
         Some(())
     }
 
@@ -209,14 +221,16 @@ coderd_db_query_latencies_seconds_sum{query="Ping"} 0.2
 coderd_db_query_latencies_seconds_count{query="Ping"} 40
 coderd_api_request_latencies_seconds_bucket{method="GET",path="/api/v2/users/{user}",le="0.5"} 9
 coderd_api_request_latencies_seconds_bucket{method="GET",path="/api/v2/users/{user}",le="+Inf"} 10
-coderd_api_request_latencies_seconds_bucket{method="POST",path="/a\"b\\",le="0.5"} 90
-coderd_api_request_latencies_seconds_bucket{method="POST",path="/a\"b\\",le="+Inf"} 90
+coderd_api_request_latencies_seconds_bucket{method="POST",path="/api/v2/a\"b\\",le="0.5"} 90
+coderd_api_request_latencies_seconds_bucket{method="POST",path="/api/v2/a\"b\\",le="+Inf"} 90
+coderd_api_request_latencies_seconds_bucket{method="GET",path="/derp/latency-check",le="+Inf"} 700
+coderd_api_request_latencies_seconds_bucket{method="GET",path="/api/v2/workspaces/{workspace}/watch",le="+Inf"} 7
 process_start_time_seconds 1.76e+09
 go_goroutines 12
 "#;
 
     #[test]
-    fn of_all_queries_only_pings_count_and_of_requests_all() {
+    fn of_all_queries_only_pings_count_and_of_requests_all_that_the_api_answers() {
         let page = page(PAGE).unwrap();
         assert_eq!(page.ping.as_ref().unwrap().count(), 40);
         assert_eq!(quantile(page.ping.as_ref(), 0.95), "5 to 10 ms");
@@ -301,7 +315,7 @@ go_goroutines 12
             let mut text = String::new();
             for (edge, count) in [("0.5", 1), ("1", 2), ("+Inf", 2)] {
                 text += &format!(
-                    "coderd_api_request_latencies_seconds_bucket{{method=\"GET\",path=\"/{series}\",le=\"{edge}\"}} {count}\n"
+                    "coderd_api_request_latencies_seconds_bucket{{method=\"GET\",path=\"/api/v2/{series}\",le=\"{edge}\"}} {count}\n"
                 );
             }
             collector.take(text.as_bytes());

@@ -83,7 +83,14 @@ const FINDINGS: &str = "findings";
 impl File {
     /// Reads a file's text; the error names the line or the key.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
-        let table: toml::Table = text.parse().map_err(|error: toml::de::Error| error.to_string())?;
+        // Without the line itself, which may hold a password.
+        let wrong = |error: toml::de::Error| {
+            let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+            let line = before.matches('\n').count() + 1;
+            let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+            format!("line {line}, column {column}: {}", error.message())
+        };
+        let table: toml::Table = text.parse().map_err(wrong)?;
         let mut keys = BTreeMap::new();
         flatten("", table, &mut keys)?;
         Ok(Self(keys))
@@ -412,6 +419,13 @@ mod tests {
         let file = File::parse(&all).unwrap();
         let missing: Vec<_> = KEYS.iter().filter(|key| !file.0.contains_key(**key)).collect();
         assert!(missing.is_empty(), "{missing:?}");
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_file_is_told_by_its_place_and_not_by_its_words() {
+        let text = "[targets]\npostgres_password_command = [\"vault\", hunter2]\n";
+        let error = File::parse(text).unwrap_err();
+        assert!(error.starts_with("line 2, column ") && !error.contains("hunter2"), "{error}");
     }
 
     #[test]

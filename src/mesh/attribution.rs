@@ -178,7 +178,7 @@ impl Seen<'_> {
         let ours = database.map_or(OurLevel::Unknown, |link| link.level);
         let api_or_pubsub = self.api == Level::Slow || self.sluggish.is_some();
         let (origin, lead) = match (ours, self.ping) {
-            (OurLevel::SlowWay, Level::Fast) if self.contradicts() => (
+            (OurLevel::SlowWay, Level::Fast | Level::Unclear | Level::Slow) if self.contradicts() => (
                 Origin::Unknown,
                 "it cannot be told, since coderd seems to take another way to its database than we do",
             ),

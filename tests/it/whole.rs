@@ -30,9 +30,9 @@ fn codes(report: &Value) -> Vec<&str> {
 const METRICS: &str = "coderd_db_query_latencies_seconds_bucket{query=\"Ping\",le=\"0.005\"} 90\n\
     coderd_db_query_latencies_seconds_bucket{query=\"Ping\",le=\"+Inf\"} 90\n\
     coderd_db_query_latencies_seconds_count{query=\"Ping\"} 90\n\
-    coderd_api_request_latencies_seconds_bucket{method=\"GET\",path=\"/\",le=\"0.01\"} 100\n\
-    coderd_api_request_latencies_seconds_bucket{method=\"GET\",path=\"/\",le=\"+Inf\"} 100\n\
-    coderd_api_request_latencies_seconds_count{method=\"GET\",path=\"/\"} 100\n";
+    coderd_api_request_latencies_seconds_bucket{method=\"GET\",path=\"/api/v2/users/{user}\",le=\"0.01\"} 100\n\
+    coderd_api_request_latencies_seconds_bucket{method=\"GET\",path=\"/api/v2/users/{user}\",le=\"+Inf\"} 100\n\
+    coderd_api_request_latencies_seconds_count{method=\"GET\",path=\"/api/v2/users/{user}\"} 100\n";
 
 #[test]
 fn one_report_tells_of_every_way_that_coder_uses_and_its_numbers_fit() {

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process_group, waitpgid};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
 use tokio::sync::oneshot;
@@ -156,7 +156,19 @@ impl Drop for Group {
         {
             tracing::debug!(%error, "what a password command has started could not be stopped");
         }
+        if let Some(leader) = leader.filter(|_| std::process::id() == 1) {
+            reap(leader);
+        }
     }
+}
+
+/// The first process of a container inherits whom the leader leaves behind, and nobody else asks how they ended. All of them
+/// carry the group's number, so nobody else's children are touched.
+fn reap(leader: Pid) {
+    std::thread::spawn(move || {
+        // They were killed, so this does not last; the error is that there are no more of them.
+        while waitpgid(leader, WaitOptions::empty()).is_ok() {}
+    });
 }
 
 #[cfg(test)]
