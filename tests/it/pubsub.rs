@@ -60,7 +60,12 @@ fn left_behind(pooler: &Pooler, servers: usize) -> Vec<(String, String, String)>
             found.push((process, channels, statements));
             clients.push(client);
         }
-        for client in clients {
+        // A quiet pool lends what was given back last, again and again. So that one with channels of ours is not out of
+        // reach for good, as in a busy pool it would not be, it is given back last.
+        let mut order: Vec<_> =
+            found.iter().map(|(_, channels, _)| !channels.is_empty()).zip(clients).collect();
+        order.sort_by_key(|(is_last, _)| *is_last);
+        for (_, client) in order {
             client.batch_execute("ROLLBACK").await.unwrap();
         }
         found
