@@ -217,7 +217,22 @@ fn between(
     } else {
         format!("from {source} to {target}")
     };
-    match deployment.network().passage(from.workload, to.workload, port) {
+    let passage = deployment.network().passage(from.workload, to.workload, port);
+    let of_site = |kind: &str| kind.contains("Global") || kind.contains("Clusterwide") || kind.contains("Admin");
+    let mut foreign = deployment.facts.foreign_policies.iter();
+    let foreign = foreign.find(|policy| {
+        of_site(&policy.kind) || [from, to].iter().any(|end| policy.is_beside(&end.workload.resource))
+    });
+    // It may close what these leave open, and open what these close.
+    if let Some(foreign) = foreign {
+        let closed = match passage {
+            Passage::Closed(_, policies) => format!(", and without it none of {} allows it", policies.join(", ")),
+            Passage::Open | Passage::Unknown(_) => String::new(),
+        };
+        let text = format!("TCP {port} {way}: {foreign} is of a kind that is not understood here{closed}");
+        return Some(Answer::Unjudged { code, text });
+    }
+    match passage {
         Passage::Closed(direction, policies) => {
             let direction = direction.as_str();
             let policies = policies.join(", ");
@@ -227,17 +242,7 @@ fn between(
             Some(Answer::Wrong { code, subjects, evidence })
         }
         Passage::Unknown(why) => Some(Answer::Unjudged { code, text: format!("TCP {port} {way}: {why}") }),
-        Passage::Open => {
-            let of_site = |kind: &str| kind.contains("Global") || kind.contains("Clusterwide");
-            let mut foreign = deployment.facts.foreign_policies.iter();
-            let foreign = foreign.find(|policy| {
-                of_site(&policy.kind) || [from, to].iter().any(|end| policy.is_beside(&end.workload.resource))
-            })?;
-            Some(Answer::Unjudged {
-                code,
-                text: format!("TCP {port} {way}: {foreign} is of a kind that is not understood here"),
-            })
-        }
+        Passage::Open => None,
     }
 }
 
