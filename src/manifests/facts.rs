@@ -7,9 +7,11 @@ use serde_json::Value;
 use super::field::{Fault, Faults, Field};
 use super::guards::{Autoscaler, DisruptionBudget};
 use super::network::Policy;
+use super::recognise::recognised;
 use super::selector::Labels;
 use super::workload::{Resource, Workload};
 use super::yaml;
+use crate::mesh::peer::Role;
 
 /// What was given.
 #[derive(Debug, Default)]
@@ -22,6 +24,8 @@ pub(super) struct Facts {
     pub(super) services: Vec<Resource>,
     /// The labels of namespaces.
     pub(super) namespaces: BTreeMap<String, Labels>,
+    /// All namespaces that any resource says it is in.
+    named: BTreeSet<String>,
     pub(super) faults: Vec<Fault>,
     /// Kinds of which one could not be read.
     pub(super) faulty: BTreeSet<String>,
@@ -48,6 +52,8 @@ impl Facts {
             items.iter().for_each(|item| self.take(item, file));
             return;
         }
+        let namespace = value.pointer("/metadata/namespace").and_then(Value::as_str);
+        self.named.extend(namespace.filter(|namespace| !namespace.is_empty()).map(str::to_owned));
         let group = version.rsplit_once('/').map_or("", |(group, _)| group);
         let of_interest = matches!(
             (group, kind),
@@ -113,6 +119,29 @@ impl Facts {
             Some(Read::Service(resource)) => self.services.push(resource),
             Some(Read::Namespace(name, labels)) => drop(self.namespaces.insert(name, labels)),
             None => {}
+        }
+    }
+
+    /// Once all are there, puts those without a namespace to where they go: the only namespace that is named at all, else
+    /// that of coderd. Where several are named and none by coderd they stay without one, beside each other.
+    pub(super) fn settle(&mut self) {
+        let is_coderd = |workload: &&Workload| {
+            recognised(&workload.pod).iter().any(|recognised| recognised.role == Role::Coderd)
+        };
+        let coderd = self.workloads.iter().filter(is_coderd);
+        let of_coderd = coderd.filter_map(|workload| workload.resource.namespace.clone()).next();
+        let only = self.named.first().filter(|_| self.named.len() == 1).cloned();
+        let Some(home) = only.or(of_coderd) else { return };
+        let workloads = self.workloads.iter_mut().map(|workload| &mut workload.resource);
+        let all = workloads
+            .chain(self.policies.iter_mut().map(|policy| &mut policy.resource))
+            .chain(self.autoscalers.iter_mut().map(|scaler| &mut scaler.resource))
+            .chain(self.disruption_budgets.iter_mut().map(|budget| &mut budget.resource))
+            .chain(self.config_maps.iter_mut().map(|(resource, _)| resource))
+            .chain(&mut self.services)
+            .chain(self.foreign_policies.iter_mut().filter(|policy| !policy.is_of_cluster()));
+        for resource in all {
+            resource.namespace.get_or_insert_with(|| home.clone());
         }
     }
 

@@ -226,10 +226,9 @@ fn between(
         format!("from {source} to {target}")
     };
     let passage = deployment.network().passage(from.workload, to.workload, port);
-    let of_site = |kind: &str| kind.contains("Global") || kind.contains("Cluster") || kind.contains("Admin");
     let mut foreign = deployment.facts.foreign_policies.iter();
     let foreign = foreign.find(|policy| {
-        of_site(&policy.kind) || [from, to].iter().any(|end| policy.is_beside(&end.workload.resource))
+        policy.is_of_cluster() || [from, to].iter().any(|end| policy.is_beside(&end.workload.resource))
     });
     // It may close what these leave open, and open what these close.
     if let Some(foreign) = foreign {
