@@ -233,7 +233,9 @@ fn between(
     // It may close what these leave open, and open what these close.
     if let Some(foreign) = foreign {
         let closed = match passage {
-            Passage::Closed(_, policies) => format!(", and without it none of {} allows it", policies.join(", ")),
+            Passage::Closed(_, policies) => {
+                format!(", and without it none of {} allows it", policies.join(", "))
+            }
             Passage::Open | Passage::Unknown(_) => String::new(),
         };
         let text = format!("TCP {port} {way}: {foreign} is of a kind that is not understood here{closed}");
