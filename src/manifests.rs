@@ -108,6 +108,8 @@ pub struct Judged {
     pub read: usize,
     /// See `read`.
     pub ignored: Vec<(String, usize)>,
+    /// Resources that were given again later and do not count, with their files.
+    pub replaced: Vec<String>,
 }
 
 impl Judged {
@@ -157,6 +159,7 @@ pub fn judge(sources: &[Source], settings: &Settings) -> Result<Judged, SyntaxEr
         unjudged,
         read: facts.read,
         ignored: facts.ignored.into_iter().collect(),
+        replaced: facts.replaced,
         faults: facts.faults,
     })
 }

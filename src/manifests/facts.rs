@@ -33,6 +33,8 @@ pub(super) struct Facts {
     pub(super) foreign_policies: Vec<Resource>,
     pub(super) read: usize,
     pub(super) ignored: BTreeMap<String, usize>,
+    /// Those that were given again later, with their files. Only the last one counts, as it does for `kubectl apply`.
+    pub(super) replaced: Vec<String>,
 }
 
 /// What is no resource is counted as this.
@@ -122,9 +124,21 @@ impl Facts {
         }
     }
 
-    /// Once all are there, puts those without a namespace to where they go: the only namespace that is named at all, else
-    /// that of coderd. Where several are named and none by coderd they stay without one, beside each other.
+    /// What can be said only once all are there: where those without a namespace go, and which were given twice.
     pub(super) fn settle(&mut self) {
+        self.go_home();
+        let replaced = &mut self.replaced;
+        keep_last(&mut self.workloads, |workload| &workload.resource, replaced);
+        keep_last(&mut self.policies, |policy| &policy.resource, replaced);
+        keep_last(&mut self.autoscalers, |scaler| &scaler.resource, replaced);
+        keep_last(&mut self.disruption_budgets, |budget| &budget.resource, replaced);
+        keep_last(&mut self.config_maps, |(resource, _)| resource, replaced);
+        keep_last(&mut self.services, |service| service, replaced);
+    }
+
+    /// Puts those without a namespace to where they go: the only namespace that is named at all, else that of coderd. Where
+    /// several are named and none by coderd they stay without one, beside each other.
+    fn go_home(&mut self) {
         let is_coderd = |workload: &&Workload| {
             recognised(&workload.pod).iter().any(|recognised| recognised.role == Role::Coderd)
         };
@@ -150,6 +164,25 @@ impl Facts {
         let found = self.config_maps.iter().rfind(|(map, _)| map.name == name && map.is_beside(beside));
         found.map(|(_, values)| values)
     }
+}
+
+/// Of those with one kind, namespace and name keeps the last.
+fn keep_last<T>(all: &mut Vec<T>, resource: fn(&T) -> &Resource, replaced: &mut Vec<String>) {
+    let mut seen = BTreeSet::new();
+    let mut is_last = |one: &T| {
+        let resource = resource(one);
+        let name = resource.to_string();
+        let is_last = !seen.contains(&name);
+        if is_last {
+            seen.insert(name);
+        } else {
+            replaced.push(format!("{name} ({})", resource.file));
+        }
+        is_last
+    };
+    let mut kept: Vec<_> = std::mem::take(all).into_iter().rev().filter(|one| is_last(one)).collect();
+    kept.reverse();
+    *all = kept;
 }
 
 /// A resource of interest.
