@@ -9,7 +9,8 @@
 //! a resource that cannot be read: what follows from them is listed as not judged, and where it would have been a failure
 //! the verdict is inconclusive. Values of Secrets are not even looked at.
 //!
-//! A resource without a namespace is taken to go where the others go, as `kubectl apply -n` and Helm would have it.
+//! A resource without a namespace is taken to go to the only namespace that is named, or to coderd's, as `kubectl apply -n`
+//! and Helm would have it.
 
 use std::time::Duration;
 
@@ -107,6 +108,8 @@ pub struct Judged {
     pub read: usize,
     /// See `read`.
     pub ignored: Vec<(String, usize)>,
+    /// Resources that were given again later and do not count, with their files.
+    pub replaced: Vec<String>,
 }
 
 impl Judged {
@@ -136,6 +139,7 @@ pub fn judge(sources: &[Source], settings: &Settings) -> Result<Judged, SyntaxEr
     for source in sources {
         yaml::documents(source, |document| facts.take(document, &source.name))?;
     }
+    facts.settle();
     let deployment = Deployment::of(&facts, settings.budget);
     let (findings, unjudged) = answer::weighed(&deployment, &settings.severities);
     let fails = findings.iter().any(|finding| finding.severity == Severity::Fail);
@@ -155,6 +159,7 @@ pub fn judge(sources: &[Source], settings: &Settings) -> Result<Judged, SyntaxEr
         unjudged,
         read: facts.read,
         ignored: facts.ignored.into_iter().collect(),
+        replaced: facts.replaced,
         faults: facts.faults,
     })
 }

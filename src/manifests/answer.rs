@@ -36,9 +36,14 @@ impl Running<'_> {
         self.workload.resource.to_string()
     }
 
-    /// Whether there may be more than one. A DaemonSet is there to be on several nodes.
+    /// How many there may be. A DaemonSet is there to be on several nodes.
+    pub(super) fn most(&self) -> u32 {
+        self.replicas.map_or(u32::MAX, |(_, most)| most)
+    }
+
+    /// Whether there may be more than one.
     pub(super) fn are_several(&self) -> bool {
-        self.replicas.is_none_or(|(_, most)| most > 1)
+        self.most() > 1
     }
 
     pub(super) fn wrong(&self, code: Code, evidence: impl Into<String>) -> Answer {
@@ -119,7 +124,8 @@ impl<'a> Deployment<'a> {
         all
     }
 
-    /// coderd by namespace: each is a deployment of Coder by itself.
+    /// coderd by namespace: each is a deployment of Coder by itself. What is scaled to zero stands by, and counts only
+    /// where nothing else runs.
     pub(super) fn sites(&self) -> Vec<Vec<&Running<'a>>> {
         let namespace = |running: &Running<'_>| running.workload.resource.namespace.clone();
         // Who has no namespace goes where the first goes that has one.
@@ -128,13 +134,19 @@ impl<'a> Deployment<'a> {
         for running in &self.coderd {
             sites.entry(namespace(running).or_else(|| home.clone())).or_default().push(running);
         }
-        sites.into_values().collect()
+        let mut sites: Vec<_> = sites.into_values().collect();
+        for site in &mut sites {
+            if site.iter().any(|running| running.most() > 0) {
+                site.retain(|running| running.most() > 0);
+            }
+        }
+        sites
     }
 
     /// Those sites that have more than one replica, or may have.
     pub(super) fn sites_of_several(&self) -> Vec<Vec<&Running<'a>>> {
         let mut sites = self.sites();
-        sites.retain(|site| site.len() > 1 || site.iter().any(|running| running.are_several()));
+        sites.retain(|site| site.iter().map(|running| running.most()).fold(0, u32::saturating_add) > 1);
         sites
     }
 

@@ -7,9 +7,11 @@ use serde_json::Value;
 use super::field::{Fault, Faults, Field};
 use super::guards::{Autoscaler, DisruptionBudget};
 use super::network::Policy;
+use super::recognise::recognised;
 use super::selector::Labels;
 use super::workload::{Resource, Workload};
 use super::yaml;
+use crate::mesh::peer::Role;
 
 /// What was given.
 #[derive(Debug, Default)]
@@ -22,6 +24,8 @@ pub(super) struct Facts {
     pub(super) services: Vec<Resource>,
     /// The labels of namespaces.
     pub(super) namespaces: BTreeMap<String, Labels>,
+    /// All namespaces that any resource says it is in.
+    named: BTreeSet<String>,
     pub(super) faults: Vec<Fault>,
     /// Kinds of which one could not be read.
     pub(super) faulty: BTreeSet<String>,
@@ -29,6 +33,8 @@ pub(super) struct Facts {
     pub(super) foreign_policies: Vec<Resource>,
     pub(super) read: usize,
     pub(super) ignored: BTreeMap<String, usize>,
+    /// Those that were given again later, with their files. Only the last one counts, as it does for `kubectl apply`.
+    pub(super) replaced: Vec<String>,
 }
 
 /// What is no resource is counted as this.
@@ -48,6 +54,8 @@ impl Facts {
             items.iter().for_each(|item| self.take(item, file));
             return;
         }
+        let namespace = value.pointer("/metadata/namespace").and_then(Value::as_str);
+        self.named.extend(namespace.filter(|namespace| !namespace.is_empty()).map(str::to_owned));
         let group = version.rsplit_once('/').map_or("", |(group, _)| group);
         let of_interest = matches!(
             (group, kind),
@@ -116,11 +124,65 @@ impl Facts {
         }
     }
 
+    /// What can be said only once all are there: where those without a namespace go, and which were given twice.
+    pub(super) fn settle(&mut self) {
+        self.go_home();
+        let replaced = &mut self.replaced;
+        keep_last(&mut self.workloads, |workload| &workload.resource, replaced);
+        keep_last(&mut self.policies, |policy| &policy.resource, replaced);
+        keep_last(&mut self.autoscalers, |scaler| &scaler.resource, replaced);
+        keep_last(&mut self.disruption_budgets, |budget| &budget.resource, replaced);
+        keep_last(&mut self.config_maps, |(resource, _)| resource, replaced);
+        keep_last(&mut self.services, |service| service, replaced);
+    }
+
+    /// Puts those without a namespace to where they go: the only namespace that is named at all, else that of coderd. Where
+    /// several are named and none by coderd they stay without one, beside each other.
+    fn go_home(&mut self) {
+        let is_coderd = |workload: &&Workload| {
+            recognised(&workload.pod).iter().any(|recognised| recognised.role == Role::Coderd)
+        };
+        let coderd = self.workloads.iter().filter(is_coderd);
+        let of_coderd = coderd.filter_map(|workload| workload.resource.namespace.clone()).next();
+        let only = self.named.first().filter(|_| self.named.len() == 1).cloned();
+        let Some(home) = only.or(of_coderd) else { return };
+        let workloads = self.workloads.iter_mut().map(|workload| &mut workload.resource);
+        let all = workloads
+            .chain(self.policies.iter_mut().map(|policy| &mut policy.resource))
+            .chain(self.autoscalers.iter_mut().map(|scaler| &mut scaler.resource))
+            .chain(self.disruption_budgets.iter_mut().map(|budget| &mut budget.resource))
+            .chain(self.config_maps.iter_mut().map(|(resource, _)| resource))
+            .chain(&mut self.services)
+            .chain(self.foreign_policies.iter_mut().filter(|policy| !policy.is_of_cluster()));
+        for resource in all {
+            resource.namespace.get_or_insert_with(|| home.clone());
+        }
+    }
+
     /// The values of a ConfigMap beside this resource.
     pub(super) fn config_map(&self, name: &str, beside: &Resource) -> Option<&Labels> {
         let found = self.config_maps.iter().rfind(|(map, _)| map.name == name && map.is_beside(beside));
         found.map(|(_, values)| values)
     }
+}
+
+/// Of those with one kind, namespace and name keeps the last.
+fn keep_last<T>(all: &mut Vec<T>, resource: fn(&T) -> &Resource, replaced: &mut Vec<String>) {
+    let mut seen = BTreeSet::new();
+    let mut is_last = |one: &T| {
+        let resource = resource(one);
+        let name = resource.to_string();
+        let is_last = !seen.contains(&name);
+        if is_last {
+            seen.insert(name);
+        } else {
+            replaced.push(format!("{name} ({})", resource.file));
+        }
+        is_last
+    };
+    let mut kept: Vec<_> = std::mem::take(all).into_iter().rev().filter(|one| is_last(one)).collect();
+    kept.reverse();
+    *all = kept;
 }
 
 /// A resource of interest.

@@ -19,6 +19,9 @@ pub struct Fault {
     pub text: String,
 }
 
+/// What is at or below these is never shown: settings and passwords stand there.
+const MAY_HOLD_SECRETS: [&str; 7] = ["env", "envFrom", "args", "command", "data", "stringData", "binaryData"];
+
 /// The faults of one resource.
 #[derive(Debug, Default)]
 pub(super) struct Faults(RefCell<Vec<(String, String)>>);
@@ -127,7 +130,7 @@ impl<'a> Field<'a> {
     /// Nothing, as this is not what it must be.
     pub(super) fn expected<T>(&self, what: &str) -> Option<T> {
         // Values of settings may be secrets, so only their type is told.
-        let is_secret = self.path.contains(".env[") || self.path.starts_with("data.");
+        let is_secret = self.path.split(['.', '[']).any(|step| MAY_HOLD_SECRETS.contains(&step));
         let is = match self.value {
             Value::Null => "nothing".to_owned(),
             Value::Bool(truth) => format!("the truth value {truth}"),
@@ -209,5 +212,23 @@ mod tests {
                 "spec.template is missing",
             ]
         );
+    }
+
+    #[test]
+    fn what_may_hold_a_secret_is_told_without_its_value() {
+        let secret = "postgres://coder:hunter2@db";
+        let keys = ["env", "envFrom", "args", "command", "data", "stringData", "binaryData"];
+        for key in keys {
+            let value = json!({"containers": [{key: secret}], key: {"a": 4711}});
+            let faults = Faults::default();
+            let root = Field::root(&value, &faults);
+            assert!(root.list("containers")[0].list(key).is_empty());
+            assert!(root.list("containers")[0].labels(key).is_empty());
+            assert!(root.labels(key).is_empty());
+            let told = faults.into_found();
+            assert_eq!(told.len(), 3, "{told:?}");
+            let shows = |text: &str| text.contains("hunter2") || text.contains("4711");
+            assert!(told.iter().all(|(_, text)| !shows(text)), "{told:?}");
+        }
     }
 }

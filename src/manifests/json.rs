@@ -20,6 +20,7 @@ struct Document<'a> {
     unreadable: &'a [Fault],
     read: usize,
     ignored: BTreeMap<&'a str, usize>,
+    replaced: &'a [String],
 }
 
 /// One pretty-printed document with a newline at its end.
@@ -37,6 +38,7 @@ pub fn render(judged: &Judged) -> Result<String, serde_json::Error> {
         unreadable: &judged.faults,
         read: judged.read,
         ignored: judged.ignored.iter().map(|(kind, count)| (kind.as_str(), *count)).collect(),
+        replaced: &judged.replaced,
     };
     let mut text = serde_json::to_string_pretty(&document)?;
     text.push('\n');

@@ -74,7 +74,8 @@ impl Policy {
         let spec = root.needed("spec")?;
         let selector = spec.get("podSelector").map(|field| Selector::read(&field)).unwrap_or_default();
         let types = spec.texts("policyTypes");
-        let has_egress = spec.get("egress").is_some();
+        // Kubernetes adds the type by itself only where there is a rule.
+        let has_egress = !spec.list("egress").is_empty();
         let restricts = |name: &str, unless_said: bool| {
             if types.is_empty() { unless_said } else { types.iter().any(|kind| kind == name) }
         };
@@ -308,7 +309,9 @@ mod tests {
         assert!(is_open(&[deny.clone(), allow.clone()]));
         assert!(is_open(&[allow.clone(), deny]), "their order does not matter");
         let egress = json!({"podSelector": {}, "egress": [{"to": [], "ports": [{"port": 443}]}]});
-        assert!(!is_open(&[allow, egress]), "rules of egress make it about egress");
+        assert!(!is_open(&[allow.clone(), egress]), "rules of egress make it about egress");
+        let none = json!({"podSelector": {}, "ingress": [{}], "egress": []});
+        assert!(is_open(&[allow, none]), "no rule of egress does not");
     }
 
     #[test]

@@ -92,18 +92,23 @@ fn shown(value: &Value) -> String {
 /// Whether this coderd uses NATS.
 enum Nats {
     On,
+    /// It is made ready for it, which the chart does whether the version has it or not.
+    Ready,
     Off,
     /// With why it cannot be told.
     Unknown(String),
 }
 
+const MAY_BE_AN_EXPERIMENT: &str = "this version may still have NATS as an experiment";
+
 fn nats(running: &Running<'_>) -> Nats {
-    let is_off = |value: &Value| value.text().split(',').any(|word| word.trim() == "no_nats_pubsub");
+    let has = |value: &Value, name: &str| value.text().split(',').any(|word| word.trim() == name);
     match running.environment.setting(EXPERIMENTS) {
-        Setting::Value(value) if is_off(&value) => Nats::Off,
+        Setting::Value(value) if has(&value, "no_nats_pubsub") => Nats::Off,
+        Setting::Value(value) if has(&value, "nats_pubsub") => Nats::On,
         Setting::Unknown(from) => Nats::Unknown(format!("{EXPERIMENTS} comes from {from}")),
         Setting::Value(_) | Setting::Unset => match running.environment.setting(CLUSTER_HOST) {
-            Setting::Value(_) => Nats::On,
+            Setting::Value(_) => Nats::Ready,
             Setting::Unknown(from) => Nats::Unknown(format!("{CLUSTER_HOST} comes from {from}")),
             Setting::Unset => Nats::Unknown(format!(
                 "without {CLUSTER_HOST} it cannot be told whether this version of Coder does"
@@ -139,7 +144,8 @@ pub(super) fn cluster_host(deployment: &Deployment<'_>) -> Vec<Answer> {
             },
         };
         match nats(running) {
-            Nats::On => answer,
+            // Whoever makes it ready wants it right.
+            Nats::On | Nats::Ready => answer,
             Nats::Off => None,
             Nats::Unknown(why) => Some(only_with_nats(answer?, &why)),
         }
@@ -195,8 +201,10 @@ fn blocked(
                 let Some(port) = port(to) else { continue };
                 let answer = between(deployment, from, to, port, code);
                 answers.extend(answer.map(|answer| match nats(to) {
-                    Nats::Unknown(why) if code == Code::NatsBlocked => only_with_nats(answer, &why),
-                    _ => answer,
+                    _ if code != Code::NatsBlocked => answer,
+                    Nats::Ready => only_with_nats(answer, MAY_BE_AN_EXPERIMENT),
+                    Nats::Unknown(why) => only_with_nats(answer, &why),
+                    Nats::On | Nats::Off => answer,
                 }));
             }
         }
@@ -217,7 +225,23 @@ fn between(
     } else {
         format!("from {source} to {target}")
     };
-    match deployment.network().passage(from.workload, to.workload, port) {
+    let passage = deployment.network().passage(from.workload, to.workload, port);
+    let mut foreign = deployment.facts.foreign_policies.iter();
+    let foreign = foreign.find(|policy| {
+        policy.is_of_cluster() || [from, to].iter().any(|end| policy.is_beside(&end.workload.resource))
+    });
+    // It may close what these leave open, and open what these close.
+    if let Some(foreign) = foreign {
+        let closed = match passage {
+            Passage::Closed(_, policies) => {
+                format!(", and without it none of {} allows it", policies.join(", "))
+            }
+            Passage::Open | Passage::Unknown(_) => String::new(),
+        };
+        let text = format!("TCP {port} {way}: {foreign} is of a kind that is not understood here{closed}");
+        return Some(Answer::Unjudged { code, text });
+    }
+    match passage {
         Passage::Closed(direction, policies) => {
             let direction = direction.as_str();
             let policies = policies.join(", ");
@@ -227,17 +251,7 @@ fn between(
             Some(Answer::Wrong { code, subjects, evidence })
         }
         Passage::Unknown(why) => Some(Answer::Unjudged { code, text: format!("TCP {port} {way}: {why}") }),
-        Passage::Open => {
-            let of_site = |kind: &str| kind.contains("Global") || kind.contains("Clusterwide");
-            let mut foreign = deployment.facts.foreign_policies.iter();
-            let foreign = foreign.find(|policy| {
-                of_site(&policy.kind) || [from, to].iter().any(|end| policy.is_beside(&end.workload.resource))
-            })?;
-            Some(Answer::Unjudged {
-                code,
-                text: format!("TCP {port} {way}: {foreign} is of a kind that is not understood here"),
-            })
-        }
+        Passage::Open => None,
     }
 }
 

@@ -35,14 +35,24 @@ pub(super) fn recognised(pod: &Pod) -> Vec<Recognised<'_>> {
         (Some("provisionerd"), _) | (_, Some("provisionerd")) => Some(Role::Provisioner),
         _ => None,
     };
+    if let Some(role) = annotated {
+        let container = main(pod).or(match pod.containers.as_slice() {
+            [only] => Some(only),
+            _ => None,
+        });
+        return container
+            .map(|container| Recognised { role, container, by: BY_ANNOTATION })
+            .into_iter()
+            .collect();
+    }
     let labelled = match pod.labels.get("app.kubernetes.io/name").map(String::as_str) {
         Some("coder") => Some(Role::Coderd),
         Some("coder-provisioner") => Some(Role::Provisioner),
         _ => None,
     };
-    let said = annotated.map(|role| (role, BY_ANNOTATION)).or(labelled.map(|role| (role, BY_LABEL)));
-    if let Some((role, by)) = said {
-        return main(pod).map(|container| Recognised { role, container, by }).into_iter().collect();
+    // Tools put one label on all that is deployed together, PostgreSQL as well.
+    if let Some((role, container)) = labelled.zip(main(pod)) {
+        return vec![Recognised { role, container, by: BY_LABEL }];
     }
     let bare = |container: &&Container| {
         // The image's own entry point is `coder server`.
@@ -53,14 +63,10 @@ pub(super) fn recognised(pod: &Pod) -> Vec<Recognised<'_>> {
     bare.map(|container| Recognised { role: Role::Coderd, container, by: BY_IMAGE }).collect()
 }
 
-/// The container that a pod of Coder is about.
+/// The container of a pod that is Coder's by its name or its image.
 fn main(pod: &Pod) -> Option<&Container> {
     let named = pod.containers.iter().find(|container| container.name == "coder");
-    let only = match pod.containers.as_slice() {
-        [only] => Some(only),
-        _ => None,
-    };
-    named.or_else(|| pod.containers.iter().find(|container| is_of_coder(&container.image))).or(only)
+    named.or_else(|| pod.containers.iter().find(|container| is_of_coder(&container.image)))
 }
 
 fn command(container: &Container) -> Option<Role> {
@@ -153,7 +159,13 @@ mod tests {
         let mut pod = alone("mirror.example/x", &["/start.sh"], &[]);
         assert_eq!(role(&pod), None);
         pod.labels = Labels::from([("app.kubernetes.io/name".into(), "coder".into())]);
-        assert_eq!(role(&pod), Some((Role::Coderd, BY_LABEL)));
+        assert_eq!(role(&pod), None, "what is labelled together is not all coderd");
+        let mut of_coder = pod.clone();
+        of_coder.containers[0].name = "coder".into();
+        assert_eq!(role(&of_coder), Some((Role::Coderd, BY_LABEL)));
+        of_coder.containers[0].name = "main".into();
+        of_coder.containers[0].image = "mirror.example/our-coder:1".into();
+        assert_eq!(role(&of_coder), Some((Role::Coderd, BY_LABEL)));
         pod.annotations = Labels::from([("app.kubernetes.io/component".into(), "wsproxy".into())]);
         assert_eq!(role(&pod), Some((Role::Proxy, BY_ANNOTATION)));
         assert_eq!(role(&alone("ghcr.io/coder/coder:latest", &[], &[])), Some((Role::Coderd, BY_IMAGE)));

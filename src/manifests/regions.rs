@@ -52,7 +52,7 @@ fn listed(regions: &BTreeSet<String>) -> String {
 /// What surely puts replicas into different regions.
 pub(super) fn cross_region(deployment: &Deployment<'_>) -> Vec<Answer> {
     let mut answers = Vec::new();
-    for site in deployment.sites() {
+    for site in deployment.sites_of_several() {
         let placed: Vec<_> = site.iter().filter_map(|running| Some((*running, regions(running)?))).collect();
         for (index, (one, here)) in placed.iter().enumerate() {
             for (other, there) in &placed[index + 1..] {

@@ -59,6 +59,9 @@ fn write_judged(out: &mut String, judged: &Judged, colour: Colour) -> fmt::Resul
         let kinds: Vec<_> = judged.ignored.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
         writeln!(out, "  {} read, {ignored} of no interest: {}", judged.read, kinds.join(", "))?;
     }
+    if !judged.replaced.is_empty() {
+        writeln!(out, "  given again later, so the last counts: {}", judged.replaced.join(", "))?;
+    }
     Ok(())
 }
 

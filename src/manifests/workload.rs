@@ -15,7 +15,7 @@ pub(super) const SPREAD: &str = "topologySpreadConstraints";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Resource {
     pub(super) kind: String,
-    /// `None` goes where the others go.
+    /// `None` goes where others without one go. Before facts are settled, see `Facts::settle`, it is what is written.
     pub(super) namespace: Option<String>,
     pub(super) name: String,
     pub(super) file: String,
@@ -33,10 +33,12 @@ impl fmt::Display for Resource {
 impl Resource {
     /// Whether both are in one namespace.
     pub(super) fn is_beside(&self, other: &Self) -> bool {
-        match (&self.namespace, &other.namespace) {
-            (Some(one), Some(other)) => one == other,
-            (None, _) | (_, None) => true,
-        }
+        self.namespace == other.namespace
+    }
+
+    /// Whether such a policy holds for all namespaces.
+    pub(super) fn is_of_cluster(&self) -> bool {
+        ["Global", "Cluster", "Admin"].iter().any(|word| self.kind.contains(word))
     }
 }
 

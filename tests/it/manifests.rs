@@ -189,6 +189,23 @@ fn each_change_of_the_good_deployment_leads_to_what_is_listed_and_to_nothing_els
 }
 
 #[test]
+fn a_resource_that_is_given_twice_counts_once_and_the_report_says_so() {
+    let two = good().coder("replicas: 3", "replicas: 2");
+    let again = two.coder.split("---\n").find(|text| text.contains("kind: Deployment")).unwrap().to_owned();
+    let unnamed = swapped(&again, "  name: coder\n  namespace: coder\n", "  name: coder\n");
+    for again in [&again, &unnamed] {
+        let judged = two.clone().and(again).judged();
+        let codes: Vec<_> = judged.findings.iter().map(|finding| finding.code).collect();
+        assert_eq!(codes, [Code::FewCoderd]);
+        assert_eq!(judged.replaced, ["Deployment coder/coder (coder.yaml)"]);
+        assert_eq!(judged.parts[0].file, "extra.yaml", "the last one counts");
+        let said = manifests::text::render(&judged, probe::export::text::Colour::Never);
+        let line = "given again later, so the last counts: Deployment coder/coder (coder.yaml)";
+        assert!(said.contains(line), "{said}");
+    }
+}
+
+#[test]
 fn line_ends_of_windows_make_no_difference() {
     let good = Good { coder: good().coder.replace('\n', "\r\n"), ..good() };
     assert_eq!((good.judged().verdict, good.judged().findings), (Verdict::Pass, vec![]));
