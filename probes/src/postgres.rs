@@ -49,7 +49,8 @@ impl Probe for PostgresProbe {
         match order.step {
             Step::Open => self.warm.open(order.deadline).await,
             Step::Connect => {
-                let remote = self.warm.current().ok().and_then(|session| session.remote());
+                // Without trying for a connection: the one that is being opened must not get a second one beside it.
+                let remote = self.warm.standing().and_then(|session| session.remote());
                 match self.warm.opener().connect(remote, order.deadline).await {
                     Ok(phases) => Timing {
                         rtt: phases.tcp.unwrap_or_default(),
