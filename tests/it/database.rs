@@ -4,10 +4,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use probe::demo::cluster::Cluster;
-use probes::stopwatch::Stopwatch;
 use serde_json::Value;
 
-use crate::house::{Agent, Secret, own_postgres, probe, quiet, sql, with_connections};
+use crate::house::{Agent, Secret, own_postgres, probe, quiet, sql, wait_until, with_connections};
 use crate::relay::Relay;
 
 /// An agent that is given nothing but this connection string and the mesh secret.
@@ -20,24 +19,6 @@ fn agent(secret: &Secret, url: &str, name: &str) -> Agent {
             .env("CODER_PG_CONNECTION_URL", url)
             .env("PROBE_INTERVALS__POSTGRES", "100ms"),
     )
-}
-
-#[expect(clippy::disallowed_methods, reason = "the story takes real time")]
-fn pause() {
-    std::thread::sleep(Duration::from_millis(100));
-}
-
-/// Waits until this is true of the agent's report, which the answer is.
-fn wait_until(agent: &Agent, what: &str, is_so: impl Fn(&Value) -> bool) -> Value {
-    let watch = Stopwatch::start();
-    loop {
-        let report = agent.report();
-        if is_so(&report) {
-            return report;
-        }
-        assert!(watch.elapsed() < Duration::from_secs(60), "{what}: {:#?}\n{report:#}", agent.said());
-        pause();
-    }
 }
 
 fn samples(report: &Value) -> u64 {
@@ -57,12 +38,12 @@ fn a_failover_is_told_with_the_round_trip_before_and_after_and_the_window_is_of_
         relay.address.port()
     );
     let agent = agent(&Secret::new(), &url, "watcher");
-    wait_until(&agent, "it measures, and knows who follows", |report| {
+    wait_until(&agent, "it measures, and knows who follows", 60, |report| {
         samples(report) >= 40 && report["databases"][0]["standbys"][0]["state"] == "streaming"
     });
     primary.stop().unwrap();
     standby.promote().unwrap();
-    let report = wait_until(&agent, "it is measured elsewhere", |report| {
+    let report = wait_until(&agent, "it is measured elsewhere", 60, |report| {
         report["database_moves"][0]["rtt_after_us"].is_number()
     });
     let moves = report["database_moves"].as_array().unwrap();
@@ -83,7 +64,7 @@ fn a_failover_is_told_with_the_round_trip_before_and_after_and_the_window_is_of_
     // Four messages each way through the relay, whatever else they take.
     assert!(connects[0]["phases_us"]["auth"].as_f64().unwrap() > 16_000.0, "{connects:#?}");
     assert!(connects.len() >= 2, "the near one is remembered: {connects:#?}");
-    let told = wait_until(&agent, "discovery has come after", |report| {
+    let told = wait_until(&agent, "discovery has come after", 60, |report| {
         report["databases"][0]["timeline"] == "00000002"
     });
     assert_eq!(told["database_moves"].as_array().unwrap().len(), 1, "{told:#}");
@@ -127,11 +108,11 @@ fn a_primary_tells_how_full_it_is_and_who_follows_and_what_a_role_may_not_see_is
             agent(&secret, &url(standby.port()), "behind"),
         );
         for agent in [&all.0, &all.1, &all.2] {
-            wait_until(agent, "its database tells", tells);
+            wait_until(agent, "its database tells", 60, tells);
         }
         all
     });
-    let seen = wait_until(&owner, "its lag", |report| {
+    let seen = wait_until(&owner, "its lag", 60, |report| {
         sql(&primary, "INSERT INTO t SELECT generate_series(1, 100)");
         report["databases"][0]["standbys"][0]["write_lag_us"].is_number()
     });
@@ -153,7 +134,7 @@ fn a_primary_tells_how_full_it_is_and_who_follows_and_what_a_role_may_not_see_is
     };
     assert!(!found(&seen, "notification_queue_filling") && !found(&seen, "connections_low"), "{seen:#}");
 
-    let hidden = &wait_until(&little, "its database tells", tells)["databases"][0].clone();
+    let hidden = &wait_until(&little, "its database tells", 60, tells)["databases"][0].clone();
     let one = &hidden["standbys"][0];
     for key in
         ["state", "sync_state", "write_lag_us", "replay_lag_us", "behind_bytes", "round_trip_at_most_us"]
@@ -164,7 +145,7 @@ fn a_primary_tells_how_full_it_is_and_who_follows_and_what_a_role_may_not_see_is
     assert!(hidden["notification_queue_usage"].as_f64().unwrap() > 0.0, "that needs no right: {hidden:#}");
     assert_eq!(hidden["connections"]["max"], 27);
 
-    let recovering = &wait_until(&behind, "its database tells", tells)["databases"][0].clone();
+    let recovering = &wait_until(&behind, "its database tells", 60, tells)["databases"][0].clone();
     assert_eq!(
         (recovering["standby"].as_bool(), recovering["standbys"].as_array().unwrap().len()),
         (Some(true), 0)
@@ -186,12 +167,12 @@ fn a_server_that_runs_short_of_connections_is_a_finding_for_who_is_connected() {
         let findings = report["findings"].as_array().unwrap().iter();
         findings.filter(|finding| finding["code"] == "connections_low").cloned().collect::<Vec<_>>()
     };
-    let report = wait_until(&agent, "there is room", |report| {
+    let report = wait_until(&agent, "there is room", 60, |report| {
         report["databases"][0]["connections"]["used"].is_u64() && samples(report) > 0
     });
     assert_eq!(low(&report), [] as [Value; 0], "{report:#}");
     let report = with_connections(&cluster, 14, || {
-        wait_until(&agent, "it looks again", |report| {
+        wait_until(&agent, "it looks again", 60, |report| {
             low(report).iter().any(|finding| finding["news"] == true)
         })
     });

@@ -6,7 +6,7 @@ use probes::stopwatch::Stopwatch;
 use serde_json::Value;
 
 use crate::coder::{Coder, Generation};
-use crate::house::{Agent, Secret, probe, quiet, signal, sql};
+use crate::house::{Agent, Secret, pause, probe, quiet, signal, sql, wait_until};
 
 /// An agent that is given nothing but the mesh secret and Coder's connection string.
 pub(crate) fn agent(secret: &Secret, url: &str, name: &str, host: &str) -> Agent {
@@ -36,24 +36,6 @@ pub(crate) fn agent_with(more: &[(&str, &str)], secret: &Secret, url: &str, name
         .env("PROBE_INTERVALS__PEER", "100ms")
         .envs(more.iter().copied());
     Agent::with(&mut command)
-}
-
-#[expect(clippy::disallowed_methods, reason = "the story takes real time")]
-pub(crate) fn pause() {
-    std::thread::sleep(Duration::from_millis(100));
-}
-
-/// Waits until this is true of the agent's report, which the answer is.
-pub(crate) fn wait_until(agent: &Agent, what: &str, patience: u64, is_so: impl Fn(&Value) -> bool) -> Value {
-    let watch = Stopwatch::start();
-    loop {
-        let report = agent.report();
-        if is_so(&report) {
-            return report;
-        }
-        assert!(watch.elapsed() < Duration::from_secs(patience), "{what}: {:#?}\n{report:#}", agent.said());
-        pause();
-    }
 }
 
 /// The links that are judged: the paths of coderd's own traffic are tests of their own.

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use probe::demo::cluster::Cluster;
 use probes::secret::MeshSecret;
+use probes::stopwatch::Stopwatch;
 use serde_json::Value;
 
 /// The binary under test, with an environment that holds nothing of the machine it runs on.
@@ -322,4 +323,22 @@ pub(crate) fn with_connections<T>(cluster: &Cluster, count: usize, work: impl Fn
     let result = work();
     drop(clients);
     result
+}
+
+#[expect(clippy::disallowed_methods, reason = "the story takes real time")]
+pub(crate) fn pause() {
+    std::thread::sleep(Duration::from_millis(100));
+}
+
+/// Waits until this is true of the agent's report, which the answer is.
+pub(crate) fn wait_until(agent: &Agent, what: &str, patience: u64, is_so: impl Fn(&Value) -> bool) -> Value {
+    let watch = Stopwatch::start();
+    loop {
+        let report = agent.report();
+        if is_so(&report) {
+            return report;
+        }
+        assert!(watch.elapsed() < Duration::from_secs(patience), "{what}: {:#?}\n{report:#}", agent.said());
+        pause();
+    }
 }

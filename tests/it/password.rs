@@ -7,7 +7,7 @@ use probe::demo::cluster::Cluster;
 use probes::stopwatch::Stopwatch;
 use serde_json::Value;
 
-use crate::house::{Agent, Run, Secret, own_postgres, probe, sql};
+use crate::house::{Agent, Run, Secret, own_postgres, pause, probe, sql, wait_until};
 
 /// A server with a role whose password is in a file, or is printed by a command that counts how often it is run.
 struct Database {
@@ -71,23 +71,6 @@ impl Database {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the story takes real time")]
-fn pause() {
-    std::thread::sleep(Duration::from_millis(50));
-}
-
-fn wait_until(agent: &Agent, what: &str, is_so: impl Fn(&Value) -> bool) -> Value {
-    let watch = Stopwatch::start();
-    loop {
-        let report = agent.report();
-        if is_so(&report) {
-            return report;
-        }
-        assert!(watch.elapsed() < Duration::from_secs(20), "{what}: {report:#}");
-        pause();
-    }
-}
-
 fn is_well(report: &Value) -> bool {
     report["links"][0]["samples"].as_u64().is_some_and(|samples| samples >= 5)
         && report["databases"][0]["name"].is_string()
@@ -112,14 +95,14 @@ fn holds_no_secret(agent: &Agent) {
 fn a_password_file_is_read_anew_at_each_connect() {
     let database = Database::new();
     let agent = database.agent("PROBE_POSTGRES_PASSWORD_FILE", &database.file("token").display().to_string());
-    wait_until(&agent, "the file goes before the string", is_well);
+    wait_until(&agent, "the file goes before the string", 20, is_well);
     database.rotate("t0ken-two");
     let sent = agent.report()["links"][0]["totals"]["outcomes"]["ok"].as_u64().unwrap();
-    wait_until(&agent, "a connection that stands needs no password", |report| {
+    wait_until(&agent, "a connection that stands needs no password", 20, |report| {
         report["links"][0]["totals"]["outcomes"]["ok"].as_u64().unwrap() > sent + 3
     });
     database.cut();
-    let report = wait_until(&agent, "it is let in with the new one", |report| reconnects(report) == 1);
+    let report = wait_until(&agent, "it is let in with the new one", 20, |report| reconnects(report) == 1);
     assert_eq!(report["links"][0]["connects"][0]["outcome"], "ok", "{report:#}");
     assert_eq!(report["links"][0]["connects_failed"], 0, "{report:#}");
     holds_no_secret(&agent);
@@ -129,11 +112,11 @@ fn a_password_file_is_read_anew_at_each_connect() {
 fn a_password_command_is_run_once_a_connect_and_no_more() {
     let database = Database::new();
     let agent = database.agent("PROBE_POSTGRES_PASSWORD_COMMAND", &database.command());
-    wait_until(&agent, "both connections stand", is_well);
+    wait_until(&agent, "both connections stand", 20, is_well);
     assert_eq!(database.runs(), 2, "one for the measured connection, one for discovery");
     database.rotate("t0ken-two");
     database.cut();
-    wait_until(&agent, "both connections stand again", |report| {
+    wait_until(&agent, "both connections stand again", 20, |report| {
         reconnects(report) == 1 && report["databases"][0]["told_ago_us"].as_f64().is_some_and(|ago| ago < 2e6)
     });
     let watch = Stopwatch::start();
@@ -196,7 +179,7 @@ fn a_command_that_hangs_holds_up_neither_the_other_links_nor_the_end() {
     let of = |report: &Value, kind: &str| {
         report["links"].as_array().unwrap().iter().find(|link| link["kind"] == kind).unwrap().clone()
     };
-    let report = wait_until(&agent, "the peer is measured", |report| {
+    let report = wait_until(&agent, "the peer is measured", 20, |report| {
         of(report, "peer")["totals"]["outcomes"]["ok"].as_u64().unwrap() > 20
             && database.file("runs").exists()
     });

@@ -3,9 +3,9 @@
 use serde_json::Value;
 
 use crate::coder::{Coder, Generation};
-use crate::discovery::{agent_with, wait_until};
+use crate::discovery::agent_with;
 use crate::encryption::Authority;
-use crate::house::{Run, Secret, probe, quiet, sql};
+use crate::house::{Run, Secret, probe, quiet, sql, wait_until};
 use crate::replica::{Nats, Replica};
 
 /// The link of this kind to this target.

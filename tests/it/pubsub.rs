@@ -13,8 +13,10 @@ use serde_json::Value;
 use tokio_postgres::{AsyncMessage, Client, NoTls, SimpleQueryMessage};
 
 use crate::coder::{Coder, Generation};
-use crate::discovery::{agent, pause, state, wait_until};
-use crate::house::{Agent, Run, Secret, check_until_told, own_postgres, postgres, probe, quiet, sql};
+use crate::discovery::{agent, state};
+use crate::house::{
+    Agent, Run, Secret, check_until_told, own_postgres, pause, postgres, probe, quiet, sql, wait_until,
+};
 use crate::pooler::{Mode, Pooler};
 
 const PATIENCE: Duration = Duration::from_secs(10);

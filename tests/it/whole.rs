@@ -4,8 +4,8 @@
 use serde_json::Value;
 
 use crate::coder::{Coder, Generation};
-use crate::discovery::{agent_with, wait_until};
-use crate::house::{Secret, quiet, sql};
+use crate::discovery::agent_with;
+use crate::house::{Secret, quiet, sql, wait_until};
 use crate::metadata_server::{MetadataServer, ok};
 use crate::pooler::{Mode, Pooler};
 use crate::replica::{Nats, Replica};

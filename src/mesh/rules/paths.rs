@@ -86,12 +86,17 @@ fn unreachable(seen: &Seen<'_>, words: &Words) -> Vec<Draft> {
                 Some(true) => "; the agent beside it answers there",
                 _ => "",
             };
-            let doubt = if missed.iter().all(|row| fails_in_tls(row)) {
-                "; the way is open, and the agent may lack the name or the authority (--http-sni, --http-ca)"
-            } else if code == words.possibility {
-                "; none of them shares the pod of a replica, so a network rule may stop them alone"
-            } else {
-                ""
+            let in_tls = missed.iter().filter(|row| fails_in_tls(row)).count();
+            let doubt = match in_tls {
+                0 if code == words.fact => "",
+                0 => "; none of them shares the pod of a replica, so a network rule may stop them alone",
+                all if all == missed.len() => {
+                    "; the way is open, and the agent may lack the name or the authority (--http-sni, --http-ca)"
+                }
+                _ => {
+                    "; some may lack the name or the authority (--http-sni, --http-ca), and a network rule may stop the \
+                     others alone, none of which shares the pod of a replica"
+                }
             };
             let evidence = format!(
                 "{} cannot reach the {} of {name}{why}{others}{echo}{doubt}",
@@ -308,6 +313,11 @@ mod tests {
         let tls = found(&topology);
         assert_eq!((tls[0].0, tls.len()), (Code::RelayUnconfirmed, 1));
         assert!(tls[0].2.contains("--http-ca"), "{}", tls[0].2);
+        let mut mixed = topology.clone();
+        mixed.servers[2].shared_with.clear();
+        lose(&mut mixed, "c", "b", Kind::Relay);
+        let both = found(&mixed);
+        assert!(both[0].2.contains("some may lack") && both.len() == 1, "{both:?}");
         // A machine that is gone is no fault of its relay.
         lose(&mut topology, "a", "agent-b", Kind::Peer);
         assert!(found(&topology).iter().all(|(code, ..)| *code == Code::OneWay), "{:?}", found(&topology));
