@@ -2,8 +2,10 @@
 
 mod attribution;
 mod database;
+pub mod instruments;
 pub mod json;
 mod mesh;
+pub mod metrics;
 mod pubsub;
 pub mod standing;
 pub mod text;

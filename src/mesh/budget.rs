@@ -60,6 +60,12 @@ impl Budgets {
         }
     }
 
+    /// All that are set, of whatever class.
+    pub fn limits(&self) -> impl Iterator<Item = Duration> {
+        let pairs = [self.coderd_coderd, self.coderd_postgres, self.postgres_postgres];
+        pairs.into_iter().chain([self.proxy, self.provisioner, self.other]).flatten()
+    }
+
     /// The limit of a link between these two.
     pub fn limit(&self, one: Option<Role>, other: Option<Role>) -> Limit {
         use Role::{Coderd, Postgres, Provisioner, Proxy, Standby};
