@@ -2,6 +2,7 @@
 
 mod attribution;
 mod database;
+pub mod events;
 pub mod instruments;
 pub mod json;
 mod mesh;
