@@ -6,7 +6,7 @@
 //! * [`peer`] – the nouns: who is measured and in which role; [`budget`] – what a link of each class is held against;
 //! * [`schedule`] – when to send: an open loop, fixed before the first answer;
 //! * [`outcomes`], [`window`], [`hour`] – what the samples of one link amount to, and [`series`] all that is kept of it;
-//! * [`histogram`], [`exponential`] – the same in buckets, which can be added up over time and over agents;
+//! * [`meter`] – [`histogram`], [`exponential`]: the same in buckets, which can be added up over time and over agents;
 //! * [`floor`] – the fastest round trips, and whether the route has changed;
 //! * [`openings`] – how its connection was opened, again and again;
 //! * [`database`] – what PostgreSQL says of itself and its standbys; [`failover`] – where it has moved to;
@@ -39,6 +39,7 @@ pub mod floor;
 pub mod histogram;
 pub mod hour;
 pub mod links;
+pub mod meter;
 pub mod neighbours;
 pub mod openings;
 pub mod outcomes;

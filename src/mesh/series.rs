@@ -112,7 +112,13 @@ impl Series {
     /// Takes in a bare connect.
     pub fn connected(&mut self, sample: &Sample, at: Duration) {
         let Outcome::Ok(timing) = &sample.outcome else { return };
-        if sample.own_wait > WAIT_AT_MOST || timing.rtt >= SYN_SENT_AGAIN {
+        if sample.own_wait > WAIT_AT_MOST {
+            return;
+        }
+        if let Some(meter) = self.window.meters_mut().and_then(|meters| meters.connects.as_mut()) {
+            meter.record(timing.rtt);
+        }
+        if timing.rtt >= SYN_SENT_AGAIN {
             return;
         }
         if self.connects.len() == CONNECTS_KEPT {
@@ -142,7 +148,12 @@ impl Series {
         if self.fresh.len() == FRESH_KEPT {
             self.fresh.pop_front();
         }
-        self.fresh.push_back(phases.and_then(|phases| phases.total));
+        let total = phases.and_then(|phases| phases.total);
+        self.fresh.push_back(total);
+        let meter = self.window.meters_mut().and_then(|meters| meters.afresh.as_mut());
+        if let (Some(meter), Some(total), true) = (meter, total, sample.own_wait <= WAIT_AT_MOST) {
+            meter.record(total);
+        }
         if let Some(tcp) = phases.and_then(|phases| phases.tcp) {
             let connect =
                 Sample { outcome: Outcome::Ok(Timing { rtt: tcp, ..Timing::default() }), ..sample.clone() };

@@ -16,6 +16,7 @@ use std::time::Duration;
 use probes::sample::{Direction, Failure, Outcome, Phases, Sample};
 
 use super::hour::Hour;
+use super::meter::Meters;
 use super::outcomes::{Counts, Record};
 
 mod view;
@@ -42,6 +43,8 @@ pub struct Window {
     kept: VecDeque<Record>,
     totals: Totals,
     hour: Option<Hour>,
+    /// In a box, so that a bounded look does not carry it.
+    meters: Option<Box<Meters>>,
     last_failure: Option<Failure>,
     connect: Option<Phases>,
     encrypted: Option<bool>,
@@ -79,6 +82,7 @@ impl Window {
             kept: VecDeque::new(),
             totals: Totals::default(),
             hour: None,
+            meters: None,
             last_failure: None,
             connect: None,
             encrypted: None,
@@ -91,6 +95,20 @@ impl Window {
         window.kept.reserve_exact(KEPT);
         window.hour = Some(Hour::new());
         window
+    }
+
+    /// Counts in these buckets from now on; what was counted is forgotten.
+    pub fn set_meters(&mut self, meters: Meters) {
+        self.meters = Some(Box::new(meters));
+    }
+
+    /// What is counted in buckets, where it is.
+    pub fn meters(&self) -> Option<&Meters> {
+        self.meters.as_deref()
+    }
+
+    pub(super) fn meters_mut(&mut self) -> Option<&mut Meters> {
+        self.meters.as_deref_mut()
     }
 
     /// The round trip at which an exceedance begins.
@@ -154,6 +172,10 @@ impl Window {
             for (count, mark) in totals.exceeded_at.iter_mut().zip(MARKS) {
                 *count += u64::from(record.rtt().is_none_or(|rtt| rtt >= mark));
             }
+        }
+        if let (Some(meters), true) = (&mut self.meters, record.judged()) {
+            let duration = if meters.to_the_end { record.total() } else { record.rtt() };
+            duration.into_iter().for_each(|duration| meters.slots.record(duration));
         }
         match &sample.outcome {
             Outcome::Lost(_, Direction::There) => totals.lost_there += 1,
