@@ -159,6 +159,7 @@ pub fn agent(args: &AgentArgs, env: Environment<'_>) -> Result<agent::Settings, 
         targets,
         rules: layers.rules()?,
         book: layers.book()?,
+        shown: layers.shown()?,
     })
 }
 

@@ -1,12 +1,14 @@
 //! The door out: one report, many dresses. Nothing here measures or judges.
 
 mod attribution;
+pub mod collect;
 mod database;
 pub mod events;
 pub mod instruments;
 pub mod json;
 mod mesh;
 pub mod metrics;
+pub mod prometheus;
 mod pubsub;
 pub mod standing;
 pub mod text;

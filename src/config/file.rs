@@ -12,6 +12,7 @@ use super::targets::parse_limit;
 use super::{ConfigError, Environment, fault};
 use crate::cli::{self, AgentArgs, Output};
 use crate::coder_metrics::EVERY_AT_LEAST;
+use crate::export::collect;
 use crate::mesh::budget::{Budgets, Limit};
 use crate::mesh::links::{Intervals, Rules};
 use crate::mesh::region;
@@ -19,7 +20,7 @@ use crate::mesh::rules::{Book, Code, Severities};
 use crate::mesh::state::Graces;
 
 /// Every key there is.
-pub(super) const KEYS: [&str; 51] = [
+pub(super) const KEYS: [&str; 53] = [
     "name",
     "role",
     "node",
@@ -67,6 +68,8 @@ pub(super) const KEYS: [&str; 51] = [
     "intervals.relay",
     "intervals.relay_fresh",
     "intervals.nats",
+    "metrics.targets",
+    "metrics.pairs",
     "graces.start",
     "graces.rollout",
     "insecure_no_auth",
@@ -308,6 +311,19 @@ impl Layers<'_> {
             }
         }
         Ok(severities)
+    }
+
+    /// How much is shown of what is measured.
+    pub(super) fn shown(&self) -> Result<collect::Settings, ConfigError> {
+        let mut shown = collect::Settings::default();
+        let at_most = |text: &str| match text.parse::<usize>() {
+            Ok(count) if (1..=10_000).contains(&count) => Ok(count),
+            _ => Err("it must be a number of targets from 1 to 10000".to_owned()),
+        };
+        let pairs = |text: &str| text.parse::<bool>().map_err(|_| "it must be true or false".to_owned());
+        set(&mut shown.targets_at_most, self.parse("metrics.targets", at_most)?);
+        set(&mut shown.pairs, self.parse("metrics.pairs", pairs)?);
+        Ok(shown)
     }
 
     /// Budgets, intervals and graces.

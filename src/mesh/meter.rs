@@ -24,14 +24,22 @@ pub struct Meter {
     /// Between given edges.
     pub histogram: Histogram,
     /// In exponential buckets, where somebody asked for them.
-    pub exponential: Option<Exponential>,
+    pub exponential: Option<Box<Exponential>>,
 }
 
 impl Meter {
     /// An empty one.
     pub fn new(scale: &Scale, born: Duration) -> Self {
-        let exponential = scale.exponential.then(Exponential::default);
+        let exponential = scale.exponential.then(Box::default);
         Self { born, histogram: Histogram::new(&scale.edges), exponential }
+    }
+
+    /// Adds all of another one of the same scale.
+    pub fn join(&mut self, other: &Self) {
+        self.histogram.add(&other.histogram);
+        if let (Some(exponential), Some(other)) = (&mut self.exponential, &other.exponential) {
+            exponential.add(other);
+        }
     }
 
     /// One more.
@@ -65,6 +73,22 @@ impl Meters {
             connects: matches!(kind, Kind::Postgres | Kind::Relay).then(meter),
             afresh: (kind == Kind::Relay).then(meter),
             to_the_end: matches!(kind, Kind::Http | Kind::Nats),
+        }
+    }
+
+    /// Bytes on the heap without exponential buckets, which are a box of their own of at most 1.4 KiB a meter.
+    pub(super) fn heap_bytes(&self) -> usize {
+        let meters = [Some(&self.slots), self.connects.as_ref(), self.afresh.as_ref()];
+        meters.into_iter().flatten().map(|meter| size_of_val(meter.histogram.counts())).sum()
+    }
+
+    /// Adds all of another link's of the same kind and scale.
+    pub fn join(&mut self, other: &Self) {
+        self.slots.join(&other.slots);
+        for (meter, other) in [(&mut self.connects, &other.connects), (&mut self.afresh, &other.afresh)] {
+            if let (Some(meter), Some(other)) = (meter, other) {
+                meter.join(other);
+            }
         }
     }
 }

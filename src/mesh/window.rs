@@ -73,6 +73,36 @@ pub struct Totals {
     pub retransmits: u64,
 }
 
+impl Totals {
+    /// Adds another series' counters.
+    pub fn join(&mut self, other: &Self) {
+        let Self {
+            outcomes,
+            marked_self,
+            judged,
+            exceeded,
+            exceeded_at,
+            lost_there,
+            lost_back,
+            late,
+            retransmits,
+        } = self;
+        outcomes.join(&other.outcomes);
+        exceeded_at.iter_mut().zip(other.exceeded_at).for_each(|(count, more)| *count += more);
+        for (count, more) in [
+            (marked_self, other.marked_self),
+            (judged, other.judged),
+            (exceeded, other.exceeded),
+            (lost_there, other.lost_there),
+            (lost_back, other.lost_back),
+            (late, other.late),
+            (retransmits, other.retransmits),
+        ] {
+            *count += more;
+        }
+    }
+}
+
 impl Window {
     /// A window that keeps this many outcomes, and no hour: for one bounded look.
     pub fn new(budget: Duration, keep: usize) -> Self {
@@ -228,6 +258,7 @@ impl Window {
         size_of::<Self>()
             + self.keep.max(self.kept.capacity()) * size_of::<Record>()
             + self.hour.as_ref().map_or(0, Hour::heap_bytes)
+            + self.meters.as_ref().map_or(0, |meters| size_of::<Meters>() + meters.heap_bytes())
             + DETAIL
     }
 }
