@@ -237,7 +237,11 @@ pub async fn run(
         match event {
             Event::Measured(event) => agent.take(event)?,
             Event::Wake => agent.tick(),
-            Event::Asked(question) => agent.answer(question),
+            // Who asked may have gone away.
+            Event::Asked(web::Question::Standing(answer)) => {
+                drop(answer.send((agent.standing(), agent.own.timing())));
+            }
+            Event::Asked(web::Question::Metrics(answer)) => drop(answer.send(agent.metrics())),
             Event::Reload(why) => agent.reload(&*reload.load, why).await,
             Event::Letter(letter) => agent.read(letter).await,
             Event::Write => {

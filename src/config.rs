@@ -22,6 +22,7 @@ mod discovery;
 mod file;
 mod manifests;
 mod metrics;
+mod rules;
 mod targets;
 
 use file::{File, Layers};

@@ -3,18 +3,9 @@
 use super::Agent;
 use crate::mesh::pubsub;
 use crate::mesh::standing::{DatabaseStanding, Standing};
-use crate::web::Question;
 
 impl Agent {
-    pub(super) fn answer(&mut self, question: Question) {
-        // Who asked may have gone away.
-        match question {
-            Question::Standing(answer) => drop(answer.send((self.standing(), self.own.timing()))),
-            Question::Metrics(answer) => drop(answer.send(self.metrics())),
-        }
-    }
-
-    fn standing(&self) -> Standing {
+    pub(super) fn standing(&self) -> Standing {
         let now = self.age();
         let mut standing = Standing::of(&self.links, now);
         standing.members = self.found.members().to_vec();

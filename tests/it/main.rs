@@ -45,6 +45,8 @@ mod manifests;
 #[cfg(test)]
 mod metadata_server;
 #[cfg(test)]
+mod metrics;
+#[cfg(test)]
 mod name_server;
 #[cfg(test)]
 mod password;
@@ -62,6 +64,8 @@ mod relay;
 mod replica;
 #[cfg(test)]
 mod scenarios;
+#[cfg(test)]
+mod scene;
 #[cfg(test)]
 mod tidy;
 #[cfg(test)]

@@ -58,7 +58,6 @@ pub(super) fn collect(
 }
 
 /// Links that are shown under their own names, and those that are shown together with others.
-#[expect(clippy::type_complexity, reason = "it is taken apart by the only caller")]
 fn split<'a>(
     scene: &'a Scene<'_>,
     places: &Places,
