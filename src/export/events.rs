@@ -348,3 +348,109 @@ impl Attributes {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use probes::target::Kind;
+
+    use super::*;
+    use crate::mesh::cause::Reason;
+    use crate::mesh::rules::code::Code;
+
+    fn finding(code: Code) -> TopologyFinding {
+        TopologyFinding {
+            code,
+            severity: code.severity(),
+            subjects: vec!["a".into(), "b".into()],
+            evidence: "because".into(),
+            remedy: code.remedy(),
+            anchor: code.anchor(),
+            vantage: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_change_of_state_carries_all_that_one_wants_to_know_at_night() {
+        let link = Link::to("coderd-2", Kind::Peer, Some(Role::Coderd));
+        let findings = [Finding::new(Reason::Placement, "p50 30.5 ms")];
+        let figures = Figures {
+            budget: Some(Duration::from_millis(10)),
+            p50: Some(Duration::from_micros(30_500)),
+            samples: 25,
+            ..Figures::default()
+        };
+        let what = Happening::State {
+            link: &link,
+            from: State::Ok,
+            to: State::Breach,
+            findings: &findings,
+            figures,
+        };
+        let event = what.event("coderd-1", "life-7".into(), SystemTime::UNIX_EPOCH);
+        assert_eq!((&*event.name, event.gravity), ("coder.probe.path.state_changed", Gravity::Error));
+        assert_eq!(event.body, "coderd-1 → coderd-2 is breach, was ok: p50 30.5 ms");
+        let text = |text: &str| Attribute::Text(text.to_owned());
+        let expected = [
+            ("source", text("coderd-1")),
+            ("target", text("coderd-2")),
+            ("target_kind", text("peer")),
+            ("role", text("coderd")),
+            ("from", text("ok")),
+            ("to", text("breach")),
+            ("reason", text("placement")),
+            ("evidence", text("placement: p50 30.5 ms")),
+            ("budget_seconds", Attribute::Number(0.01)),
+            ("p50_seconds", Attribute::Number(0.0305)),
+            ("samples", Attribute::Whole(25)),
+        ];
+        assert_eq!(event.attributes, expected.map(|(key, value)| (Cow::Borrowed(key), value)));
+    }
+
+    #[test]
+    fn gravity_follows_what_it_means_for_coder() {
+        let link = Link::to("b", Kind::Peer, None);
+        let (fail, warning) = (finding(Code::CoderdCrossRegion), finding(Code::SharedNode));
+        let state = |to| Happening::State {
+            link: &link,
+            from: State::Unknown,
+            to,
+            findings: &[],
+            figures: Figures::default(),
+        };
+        for (what, gravity) in [
+            (state(State::Ok), Gravity::Info),
+            (state(State::Left), Gravity::Info),
+            (state(State::AtRisk), Gravity::Warn),
+            (state(State::Stale), Gravity::Warn),
+            (state(State::Unreachable), Gravity::Error),
+            (Happening::Finding { finding: &fail, raised: true }, Gravity::Error),
+            (Happening::Finding { finding: &fail, raised: false }, Gravity::Info),
+            (Happening::Finding { finding: &warning, raised: true }, Gravity::Warn),
+            (Happening::Refused { why: "x", error: "y" }, Gravity::Error),
+            (Happening::Added(&link), Gravity::Info),
+        ] {
+            assert_eq!(what.gravity(), gravity, "{what:?}");
+        }
+    }
+
+    #[test]
+    fn an_event_comes_back_from_a_file_as_it_was() {
+        let one = finding(Code::FewCoderd);
+        let event = Happening::Finding { finding: &one, raised: true }.event(
+            "a",
+            "life-1".into(),
+            SystemTime::UNIX_EPOCH + Duration::from_nanos(1_795_580_351_799_951_801),
+        );
+        let written = serde_json::to_string(&event).unwrap();
+        assert_eq!(serde_json::from_str::<Event>(&written).unwrap(), event);
+    }
+
+    #[test]
+    fn the_docs_list_every_event() {
+        let docs = include_str!("../../docs/events.md");
+        let listed: Vec<_> =
+            docs.lines().filter_map(|line| line.strip_prefix("| `coder.")?.split('`').next()).collect();
+        let names = Happening::NAMES.map(|name| name.strip_prefix("coder.").unwrap());
+        assert_eq!(listed, names, "in the same order");
+    }
+}

@@ -10,6 +10,11 @@ use std::time::Duration;
 use probe::export::collect::Settings;
 use probe::export::instruments::{self, Instrument, Shape};
 use probe::export::prometheus::{self, Format};
+use probe::mesh::region;
+use probe::mesh::roster::{Claim, Roster, Sighting, Source};
+use probe::mesh::rules::TopologyFinding;
+use probe::mesh::rules::code::Code;
+use probe::mesh::rules::held::Held;
 use probes::target::Kind;
 
 use crate::house::{Agent, Secret, pause, postgres, probe, wait_until};
@@ -243,6 +248,81 @@ fn without_pairs_links_are_shown_by_the_zones_of_both_ends() {
     let labels = [("source", "az-a"), ("target", "unknown"), ("target_kind", "tcp"), ("state", "unknown")];
     assert_eq!(value(&page, &instruments::STATE, "", &labels), Some(2.0), "{page}");
     assert!(!page.contains("127.0.0.1:1"), "{page}");
+}
+
+fn rendered(members: &[Sighting], findings: &[(Code, bool)]) -> String {
+    let mut roster = Roster::default();
+    roster.hear(Source::Kubernetes, members.to_vec(), Duration::ZERO);
+    let held = findings.iter().map(|(code, is_news)| Held {
+        finding: TopologyFinding {
+            code: *code,
+            severity: code.severity(),
+            subjects: vec!["x".into()],
+            evidence: "x".into(),
+            remedy: code.remedy(),
+            anchor: code.anchor(),
+            vantage: Vec::new(),
+        },
+        since: Duration::ZERO,
+        is_news: *is_news,
+    });
+    let (links, held) = (scene::links(&[(Kind::Peer, 2)], 5), held.collect::<Vec<_>>());
+    let metrics = scene::collect_with(&links, Settings::default(), &roster.members(), &held);
+    prometheus::render(&metrics, Format::Text)
+}
+
+fn standing_in(zone: &str, name: &str) -> Sighting {
+    Sighting {
+        key: name.into(),
+        agent: Some(name.into()),
+        node: Some(format!("node of {name}")),
+        claims: vec![Claim {
+            trust: 4,
+            by: "IMDS".into(),
+            region: region::name("aws/us-east-1"),
+            zone: Some(zone.into()),
+        }],
+        ..Sighting::default()
+    }
+}
+
+#[test]
+fn where_a_target_stands_and_who_says_so_is_on_its_information() {
+    let page = rendered(&[standing_in("use1-az1", "peer-0")], &[]);
+    let known = [
+        ("target", "peer-0"),
+        ("zone", "use1-az1"),
+        ("region", "aws/us-east-1"),
+        ("region_by", "IMDS"),
+        ("node", "node of peer-0"),
+        ("role", "coderd"),
+    ];
+    assert_eq!(value(&page, &instruments::TARGET_INFO, "", &known), Some(1.0), "{page}");
+    let unknown = [("target", "peer-1"), ("zone", ""), ("region", ""), ("region_by", "")];
+    assert_eq!(value(&page, &instruments::TARGET_INFO, "", &unknown), Some(1.0), "{page}");
+}
+
+#[test]
+fn placement_is_ok_only_where_somebody_is_known_and_nothing_is_wrong() {
+    let there = [standing_in("use1-az1", "peer-0")];
+    for (members, findings, state) in [
+        (&there[..], &[][..], "ok"),
+        (&[], &[], "unknown"),
+        (&there, &[(Code::Blind, true)], "unknown"),
+        (&there, &[(Code::SharedNode, true)], "ok"),
+        (&there, &[(Code::CoderdCrossRegion, true)], "violated"),
+        (&there, &[(Code::CoderdCrossRegion, false)], "ok"),
+        (&there, &[(Code::Blind, true), (Code::CoderdCrossRegion, true)], "violated"),
+    ] {
+        let page = rendered(members, findings);
+        for one in ["ok", "violated", "unknown"] {
+            let shown = value(&page, &instruments::PLACEMENT, "", &[("state", one)]);
+            assert_eq!(shown, Some(f64::from(u8::from(one == state))), "{findings:?}: {one}");
+        }
+        let code = [("code", "coderd_cross_region")];
+        let counts = findings.contains(&(Code::CoderdCrossRegion, true)).then_some(1.0);
+        assert_eq!(value(&page, &instruments::FINDINGS, "", &code), counts, "{findings:?}");
+    }
 }
 
 #[test]

@@ -12,6 +12,8 @@ use probe::mesh::neighbours::Stance;
 use probe::mesh::peer::{Link, Own, Role};
 use probe::mesh::pubsub::Pubsub;
 use probe::mesh::region::Atlas;
+use probe::mesh::roster::Member;
+use probe::mesh::rules::held::Held;
 use probes::sample::{Sample, Timing};
 use probes::target::Kind;
 
@@ -40,8 +42,18 @@ pub(crate) fn links(kinds: &[(Kind, usize)], outcomes: u64) -> Links {
     links
 }
 
-/// Their figures after five minutes.
+/// Their figures.
 pub(crate) fn collect(links: &Links, settings: Settings) -> Metrics {
+    collect_with(links, settings, &[], &[])
+}
+
+/// The same where these are known and this was found.
+pub(crate) fn collect_with(
+    links: &Links,
+    settings: Settings,
+    members: &[Member],
+    findings: &[Held],
+) -> Metrics {
     let (moves, events, pubsub) = (BTreeMap::new(), BTreeMap::new(), Pubsub::default());
     let (atlas, lateness) = (Atlas::built_in(), Meter::new(links.scale(), Duration::ZERO));
     let own = OwnFigures {
@@ -60,9 +72,9 @@ pub(crate) fn collect(links: &Links, settings: Settings) -> Metrics {
         now: Duration::from_secs(300),
         links,
         stance: Stance::Active(Some(Role::Coderd)),
-        members: &[],
+        members,
         atlas: &atlas,
-        findings: Vec::new(),
+        findings: findings.iter().collect(),
         sources: Vec::new(),
         database: None,
         moves: &moves,
