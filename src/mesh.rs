@@ -37,6 +37,7 @@ pub mod exponential;
 pub mod failover;
 pub mod floor;
 pub mod histogram;
+pub mod history;
 pub mod hour;
 pub mod links;
 pub mod meter;
