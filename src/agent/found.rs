@@ -9,11 +9,13 @@ use probes::target::{HostPort, Kind};
 
 use super::Agent;
 use super::paths::Paths;
+use crate::discovery::coder::PROXY_KEY;
 use crate::discovery::{self, News, Peers};
 use crate::mesh::database::Known;
 use crate::mesh::failover::{Place, Witness};
 use crate::mesh::neighbours::{self, Stance, Stances};
 use crate::mesh::peer::{Link, Role};
+use crate::mesh::proxies::{Proxy, Told};
 use crate::mesh::region;
 use crate::mesh::roster::{Claim, Member, Roster, Sighting, Source, Status, beside};
 use crate::mesh::standing::SourceStanding;
@@ -34,6 +36,8 @@ pub(super) struct Found {
     links: BTreeMap<String, One>,
     /// What coderd's own traffic takes.
     paths: Paths,
+    /// What those beside coderd told of the workspace proxies.
+    told: Told,
     /// What Coder's database said of itself last.
     pub(super) database: Option<Known>,
     /// Where the cloud says that we stand.
@@ -138,16 +142,39 @@ impl Found {
         });
     }
 
-    /// The other replicas' own addresses, where we stand beside one.
-    fn update_paths(&mut self, role: Option<Role>, own: &Sighting, now: Duration) {
-        if role != Some(Role::Coderd) {
-            self.paths.clear();
-            return;
+    /// The other replicas' own addresses and the proxies, where we stand beside a replica; the proxies alone, where we stand
+    /// beside no server.
+    fn update_paths(&mut self, stance: Stance, own: &Sighting, proxy_every: Duration, now: Duration) {
+        match stance {
+            Stance::Active(Some(Role::Coderd)) => {}
+            Stance::Active(_) => return self.paths.clear(),
+            Stance::Idle => {
+                let proxies = self.told.believed(&self.roster.beside_coderd(), now);
+                let proxies: Vec<_> = proxies.iter().map(Proxy::member).collect();
+                return self.paths.measure_only(&proxies, proxy_every, now);
+            }
         }
         let ours: BTreeSet<&str> =
             beside(own, &self.members).into_iter().map(|server| server.facts.key.as_str()).collect();
         let others = self.members.iter().filter(|member| !ours.contains(member.facts.key.as_str()));
-        self.paths.update(others, now);
+        self.paths.update(others, proxy_every, now);
+    }
+
+    /// Somebody whom we measure tells of the workspace proxies.
+    pub(super) fn hear_of_proxies(&mut self, from: IpAddr, proxies: Vec<Proxy>, now: Duration) {
+        self.told.hear(from, proxies, &self.roster.beside_coderd(), now);
+    }
+
+    /// The workspace proxies that Coder's database names; `None` where it is not asked.
+    pub(super) fn proxies(&self) -> Option<Vec<Proxy>> {
+        if !self.knows(Source::Coder) {
+            return None;
+        }
+        let is_named = |member: &&Member| {
+            member.facts.key.starts_with(PROXY_KEY) && member.sources.contains(&Source::Coder)
+        };
+        let named = self.members.iter().filter(is_named);
+        Some(named.filter_map(|member| Proxy::new(&member.name, member.facts.relay.as_deref()?)).collect())
     }
 
     /// Those that said goodbye, or whose source says that they stop.
@@ -313,7 +340,7 @@ impl Agent {
         self.found.update(&own, now);
         let asked = own.asks(self.found.members());
         self.asking.send_if_modified(|before| std::mem::replace(before, asked.clone()) != asked);
-        self.found.update_paths(role, &identity, now);
+        self.found.update_paths(stance, &identity, self.settings.rules.intervals.proxy, now);
         self.rest_or_work(stance);
         if role != self.links.own().role {
             tracing::info!(

@@ -151,6 +151,8 @@ fn job(settings: &Settings, targets: &[(Link, Target)], change: &RosterChange) -
         target: target.clone(),
         schedule: Schedule { steady: matches!(target, Target::Nats(_)), ..schedule },
         connects: (!connects.is_zero()).then(|| Schedule::endless(connects, &name)),
+        // Hundreds of agents may learn of a proxy in the same instant: each asks first at its own place in the minute.
+        trial: !matches!(target, Target::Nats(_) | Target::Proxy(_)),
         persistent: true,
     })
 }

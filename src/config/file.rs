@@ -19,7 +19,7 @@ use crate::mesh::rules::{Book, Code, Severities};
 use crate::mesh::state::Graces;
 
 /// Every key there is.
-pub(super) const KEYS: [&str; 51] = [
+pub(super) const KEYS: [&str; 52] = [
     "name",
     "role",
     "node",
@@ -67,6 +67,7 @@ pub(super) const KEYS: [&str; 51] = [
     "intervals.relay",
     "intervals.relay_fresh",
     "intervals.nats",
+    "intervals.proxy",
     "graces.start",
     "graces.rollout",
     "insecure_no_auth",
@@ -333,7 +334,7 @@ impl Layers<'_> {
         ] {
             set::<Limit>(limit, self.parse(key, parse_limit)?);
         }
-        let Intervals { peer, postgres, postgres_connect, tcp, http, relay, relay_fresh, nats } =
+        let Intervals { peer, postgres, postgres_connect, tcp, http, relay, relay_fresh, nats, proxy } =
             &mut intervals;
         for (interval, key) in [
             (peer, "intervals.peer"),
@@ -341,6 +342,7 @@ impl Layers<'_> {
             (tcp, "intervals.tcp"),
             (http, "intervals.http"),
             (relay, "intervals.relay"),
+            (proxy, "intervals.proxy"),
         ] {
             set(interval, self.parse(key, at_least_50_ms)?);
         }

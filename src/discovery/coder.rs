@@ -38,6 +38,7 @@ use ear::Heard;
 use pace::Pace;
 use replicas::Ledger;
 pub(crate) use replicas::relay_url;
+pub(crate) use rows::PROXY_KEY;
 use rows::{agent_beside, provisioner, proxy, replica, what_may_be_asked};
 
 /// The rows are not read more often than this, however much is notified.
