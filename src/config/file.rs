@@ -498,7 +498,7 @@ mod tests {
         for (text, part) in [
             ("nmae = \"a\"", "did you mean 'name'?"),
             ("[budgets]\nprox = \"1ms\"", "did you mean 'budgets.proxy'?"),
-            ("[intervals]\nproxy = \"1ms\"", "did you mean"),
+            ("[intervals]\nproxi = \"1s\"", "did you mean 'intervals.proxy'?"),
             ("[nonsense]\nx = 1", "unknown key 'nonsense'"),
             ("[budgets]\nproxy = 10", "budgets.proxy: '10'"),
             ("[budgets]\nproxy = []", "budgets.proxy: a array"),

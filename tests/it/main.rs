@@ -46,6 +46,9 @@ mod manifests;
 mod metadata_server;
 #[cfg(test)]
 mod name_server;
+#[cfg(feature = "kubernetes")]
+#[cfg(test)]
+mod nearest;
 #[cfg(test)]
 mod password;
 #[cfg(test)]
