@@ -44,6 +44,8 @@ pub(super) struct Found {
     pub(super) claims: Vec<Claim>,
     /// No server stands beside us.
     pub(super) is_idle: bool,
+    /// The database is left alone, and that has been said.
+    pub(super) leaves_database: bool,
 }
 
 #[derive(Debug, Clone)]
