@@ -19,7 +19,9 @@ pub(super) fn few_or_many(deployment: &Deployment<'_>) -> Vec<Answer> {
         if usize::try_from(least).unwrap_or(usize::MAX) < FEW_CODERD {
             let count = if least == 1 { "one replica".to_owned() } else { format!("{least} replicas") };
             let evidence = match (least, most > least) {
-                (0, true) => "at times no replica of coderd at all: an autoscaler may scale it to zero".to_owned(),
+                (0, true) => {
+                    "at times no replica of coderd at all: an autoscaler may scale it to zero".to_owned()
+                }
                 (_, true) => format!("at least {count} of coderd"),
                 (_, false) => format!("{count} of coderd"),
             };
