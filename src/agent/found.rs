@@ -395,6 +395,38 @@ mod tests {
         }
     }
 
+    #[test]
+    fn without_a_server_beside_us_we_measure_the_proxies_that_are_told_and_nothing_of_coderds_own_way() {
+        let every = Duration::from_secs(60);
+        let ip = |last| IpAddr::from([10, 0, 0, last]);
+        let coderd = Sighting {
+            key: "coder-1".into(),
+            role: Some(Role::Coderd),
+            addresses: BTreeSet::from([ip(1)]),
+            relay: Some("http://10.0.0.1:8080".into()),
+            ..Sighting::default()
+        };
+        let mut found = Found::default();
+        found.hear(Source::Kubernetes, vec![coderd], Duration::ZERO);
+        let eu = Proxy::new("eu", "https://eu.example.com").unwrap();
+        found.hear_of_proxies(ip(1), vec![eu.clone()], Duration::ZERO);
+        found.hear_of_proxies(ip(2), vec![Proxy::new("evil", "http://10.0.0.2").unwrap()], Duration::ZERO);
+        let measured = |found: &Found| {
+            let all = found.beside(&[]);
+            all.iter().map(|(link, target)| format!("{target} {:?}", link.every)).collect::<Vec<_>>()
+        };
+        let own = agent("own", 9);
+        found.update_paths(Stance::Idle, &own, every, Duration::ZERO);
+        assert_eq!(measured(&found), ["https://eu.example.com/latency-check Some(60s)"]);
+        found.update_paths(Stance::Active(Some(Role::Coderd)), &own, every, Duration::ZERO);
+        assert!(measured(&found).iter().any(|target| target.contains("/healthz")));
+        found.update_paths(Stance::Idle, &own, every, Duration::from_secs(299));
+        assert_eq!(measured(&found).len(), 1, "what we measured beside coderd is no more");
+        found.update_paths(Stance::Idle, &own, every, Duration::from_secs(300));
+        assert_eq!(measured(&found), Vec::<String>::new(), "nobody tells of it any more");
+        assert_eq!(found.proxies(), None, "and what was told is not told on");
+    }
+
     fn names(found: &Found) -> Vec<&str> {
         found.links.keys().map(String::as_str).collect()
     }

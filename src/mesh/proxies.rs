@@ -11,6 +11,7 @@ use std::time::Duration;
 use probes::target::Kind;
 
 use super::peer::Role;
+use super::report::TargetReport;
 use super::roster::{Member, Sighting};
 use super::standing::LinkStanding;
 use super::state::State;
@@ -20,6 +21,8 @@ use super::whole::Agent;
 pub const AT_MOST: usize = 16;
 /// A median of fewer is none.
 pub const FEWEST: u32 = 5;
+/// A check is over before there are so many, and says how few there are.
+const FEWEST_OF_LOOK: u32 = 3;
 /// It is told once a minute; who has not told for so long is believed no more.
 const BELIEVED_FOR: Duration = Duration::from_secs(300);
 /// So many tell at most.
@@ -136,23 +139,37 @@ impl Nearest {
     /// Of an agent's own links; `None` where no proxy answers, or none often enough yet.
     pub fn of_links(links: &[LinkStanding]) -> Option<Self> {
         let proxies = links.iter().filter(|link| is_proxy(link.role, link.kind));
-        nearest(proxies.map(|link| Candidate {
+        let candidates = proxies.map(|link| Candidate {
             name: &link.name,
             state: link.state,
             p50: link.rtt.p50,
             samples: link.answered,
-        }))
+        });
+        nearest(candidates, FEWEST)
+    }
+
+    /// The same of one bounded look.
+    pub fn of_targets(targets: &[TargetReport]) -> Option<Self> {
+        let proxies = targets.iter().filter(|target| is_proxy(target.role, target.kind));
+        let candidates = proxies.map(|target| Candidate {
+            name: &target.name,
+            state: State::Unknown,
+            p50: target.rtt.p50,
+            samples: target.samples.saturating_sub(target.lost),
+        });
+        nearest(candidates, FEWEST_OF_LOOK)
     }
 
     /// The same of what another agent says of its links.
     pub fn of_agent(agent: &Agent) -> Option<Self> {
         let proxies = agent.rows.values().filter(|row| is_proxy(row.role, row.kind));
-        nearest(proxies.map(|row| Candidate {
+        let candidates = proxies.map(|row| Candidate {
             name: &row.target,
             state: row.state,
             p50: row.p50,
             samples: row.samples,
-        }))
+        });
+        nearest(candidates, FEWEST)
     }
 }
 
@@ -161,9 +178,9 @@ fn is_proxy(role: Option<Role>, kind: Kind) -> bool {
 }
 
 /// Of those that tell enough, and answer now.
-fn nearest<'a>(candidates: impl Iterator<Item = Candidate<'a>>) -> Option<Nearest> {
+fn nearest<'a>(candidates: impl Iterator<Item = Candidate<'a>>, fewest: u32) -> Option<Nearest> {
     let answers = |one: &Candidate<'_>| {
-        !matches!(one.state, State::Unreachable | State::Stale) && one.samples >= FEWEST
+        !matches!(one.state, State::Unreachable | State::Stale) && one.samples >= fewest
     };
     candidates
         .filter(answers)
@@ -265,7 +282,8 @@ mod tests {
                 p50: ms.map(Duration::from_millis),
                 samples: *samples,
             });
-            nearest(candidates).map(|nearest| (nearest.name, nearest.p50.as_millis(), nearest.samples))
+            nearest(candidates, FEWEST)
+                .map(|nearest| (nearest.name, nearest.p50.as_millis(), nearest.samples))
         };
         let far = ("far", State::Ok, Some(30), 9);
         assert_eq!(of(&[]), None);

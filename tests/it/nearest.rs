@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::coder::{Coder, Generation};
 use crate::daemonset::{common_port, endpoint, kubeconfig, slice};
-use crate::house::{Agent, Secret, probe, quiet, sql, wait_until};
+use crate::house::{Agent, Run, Secret, probe, quiet, sql, wait_until};
 use crate::kube_api::KubeApi;
 use crate::relay::Relay;
 use crate::replica::{Nats, Replica};
@@ -115,6 +115,20 @@ fn an_idle_agent_names_the_nearest_proxy_of_those_that_agents_beside_coderd_know
         let mut agents = report["agents"].as_array().unwrap().iter();
         agents.any(|agent| agent["name"] == "probe-b" && agent["nearest_proxy"]["name"] == "localhost")
     });
+}
+
+#[test]
+fn a_check_says_in_one_line_which_proxy_is_nearest() {
+    let _quiet = quiet();
+    let servers = ["127.0.0.5", "127.0.0.6"].map(|ip| Replica::start(ip, Nats::Closed));
+    let far = Relay::tcp(servers[0].address, Duration::from_millis(60));
+    let near = Relay::tcp(servers[1].address, Duration::from_millis(15));
+    let targets = [&far, &near].map(|relay| format!("http://{}/latency-check=proxy", relay.address));
+    let run = Run::of(&mut probe(&["check", "--quick", "--http", &targets[0], "--http", &targets[1]]));
+    let lines: Vec<_> =
+        run.stdout.lines().filter(|line| line.starts_with("nearest workspace proxy: ")).collect();
+    assert_eq!(lines.len(), 1, "{}{}", run.stdout, run.stderr);
+    assert!(lines[0].contains(&near.address.to_string()) && lines[0].contains("median of"), "{}", lines[0]);
 }
 
 fn peer_name(peer: &str) -> &str {
