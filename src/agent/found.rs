@@ -15,7 +15,7 @@ use crate::mesh::database::Known;
 use crate::mesh::failover::{Place, Witness};
 use crate::mesh::neighbours::{self, Stance, Stances};
 use crate::mesh::peer::{Link, Role};
-use crate::mesh::proxies::{Proxy, Told};
+use crate::mesh::proxies::{self, Proxy, Told};
 use crate::mesh::region;
 use crate::mesh::roster::{Claim, Member, Roster, Sighting, Source, Status, beside};
 use crate::mesh::standing::SourceStanding;
@@ -151,8 +151,13 @@ impl Found {
             Stance::Active(Some(Role::Coderd)) => {}
             Stance::Active(_) => return self.paths.clear(),
             Stance::Idle => {
-                let proxies = self.told.believed(&self.roster.beside_coderd(), now);
-                let proxies: Vec<_> = proxies.iter().map(Proxy::member).collect();
+                // Who reads the database itself, as where Kubernetes tells nothing, need not be told.
+                let read = self.proxies().map(|mut proxies| {
+                    proxies.truncate(proxies::AT_MOST);
+                    proxies
+                });
+                let told = || self.told.believed(&self.roster.beside_coderd(), now);
+                let proxies: Vec<_> = read.unwrap_or_else(told).iter().map(Proxy::member).collect();
                 return self.paths.measure_only(&proxies, proxy_every, now);
             }
         }
@@ -425,6 +430,21 @@ mod tests {
         found.update_paths(Stance::Idle, &own, every, Duration::from_secs(300));
         assert_eq!(measured(&found), Vec::<String>::new(), "nobody tells of it any more");
         assert_eq!(found.proxies(), None, "and what was told is not told on");
+        let us = Sighting {
+            key: format!("{PROXY_KEY}us"),
+            role: Some(Role::Proxy),
+            host_name: Some("us.example.com".into()),
+            relay: Some("https://us.example.com".into()),
+            ..Sighting::default()
+        };
+        found.hear(Source::Coder, vec![us], Duration::ZERO);
+        found.hear_of_proxies(ip(1), vec![eu], Duration::ZERO);
+        found.update_paths(Stance::Idle, &own, every, Duration::ZERO);
+        assert_eq!(
+            measured(&found),
+            ["https://us.example.com/latency-check Some(60s)"],
+            "we read it ourselves"
+        );
     }
 
     fn names(found: &Found) -> Vec<&str> {
