@@ -1,7 +1,7 @@
 //! Letters: what agents tell each other beside the echoes, on the same authenticated connection.
 //!
 //! Each is a stream of its own, one way. Who dialled writes what it likes; who was dialled tells all of those the same
-//! ([`Telling`]). What it says is no business of this crate. A letter is dropped rather than waited for: it must never hold
+//! (`Telling`). What it says is no business of this crate. A letter is dropped rather than waited for: it must never hold
 //! up an echo, nor fill the memory of whoever gets it.
 
 use std::net::SocketAddr;
@@ -85,6 +85,14 @@ pub(super) async fn write(connection: &Connection, text: &[u8]) -> bool {
         stream.finish().ok()
     };
     text.len() <= LENGTH_AT_MOST && timeout(PATIENCE, write).await.is_ok_and(|written| written.is_some())
+}
+
+/// Takes in what whoever we dialled tells, until the connection ends.
+pub(super) fn listen(connection: &Connection, post: Option<&Post>) {
+    if let Some(post) = post.cloned() {
+        let connection = connection.clone();
+        tokio::spawn(async move { read(&connection, &post, true).await });
+    }
 }
 
 /// Takes letters in until the connection ends.

@@ -180,10 +180,7 @@ impl Dial {
         let session = Session::new(connection, Arc::clone(&self.sender.traffic));
         match session.echo(patience.saturating_sub(handshake)).await.outcome {
             Outcome::Ok(_) => {
-                if let Some(post) = self.sender.post.clone() {
-                    let connection = session.connection.clone();
-                    tokio::spawn(async move { letter::read(&connection, &post, true).await });
-                }
+                letter::listen(&session.connection, self.sender.post.as_ref());
                 Ok((session, handshake))
             }
             outcome => Err(outcome.failure().cloned().unwrap_or_else(|| silence(patience))),
