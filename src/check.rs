@@ -196,7 +196,8 @@ pub async fn look(
         };
         let connects = matches!(link.kind, Kind::Postgres | Kind::Relay)
             .then(|| Schedule::over(rule.most, CONNECT_EVERY, &name));
-        jobs.push(Job { id, target, schedule, connects, persistent: false });
+        let trial = !matches!(target, Target::Nats(_));
+        jobs.push(Job { id, target, schedule, connects, trial, persistent: false });
         let slots = usize::try_from(schedule.slots.unwrap_or(0)).unwrap_or(usize::MAX);
         // Without a limit nothing is an exceedance but silence.
         let series = Series::new(Window::new(limit.unwrap_or(Duration::MAX), slots + 1));

@@ -6,7 +6,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use probes::http::{HttpProbe, HttpUrl};
 use probes::tls::{Trust, client_config};
@@ -72,7 +72,8 @@ async fn read(place: &HttpUrl, ca: Option<&std::path::Path>) -> Result<Page, Str
         .read(DEADLINE, LONGEST_PAGE, |piece| collector.take(piece))
         .await
         .map_err(|failure| failure.detail)?;
-    let (page, skipped) = collector.finish().map_err(|error| error.to_string())?;
+    let (mut page, skipped) = collector.finish().map_err(|error| error.to_string())?;
+    page.read = SystemTime::UNIX_EPOCH.elapsed().ok();
     if skipped > 0 {
         tracing::debug!(place = %place, skipped, "lines of coderd's metrics were too long to be looked at");
     }

@@ -11,6 +11,7 @@ use probes::target::{HostPort, Kind};
 use serde::{Deserialize, Serialize};
 
 use crate::mesh::peer::Role;
+use crate::mesh::proxies::{self, Proxy};
 use crate::mesh::roster::{Claim, RegionName};
 use crate::mesh::state::State;
 use crate::mesh::whole::{Identity, Letter, Row};
@@ -43,6 +44,15 @@ struct Written {
     /// Each on its own, so that one that is not understood costs no other.
     #[serde(default)]
     rows: Vec<serde_json::Value>,
+    /// The workspace proxies that it knows from Coder's database; nothing where it does not know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    proxies: Option<Vec<serde_json::Value>>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WrittenProxy {
+    name: String,
+    url: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -79,19 +89,7 @@ struct WrittenRow {
 
 /// As bytes. Rows that find no room are left out; with as many links as that, all letters are full ones of a part.
 pub fn encode(identity: &Identity, full: bool, rows: &[&Row]) -> Result<Vec<u8>, serde_json::Error> {
-    let mut written = Written {
-        v: VERSION,
-        name: identity.name.clone(),
-        role: identity.role.map(|role| role.as_str().to_owned()),
-        host: identity.host_name.clone(),
-        node: identity.node.clone(),
-        claims: identity.claims.iter().take(CLAIMS_AT_MOST).map(WrittenClaim::of).collect(),
-        ips: identity.addresses.iter().copied().take(REFLECTORS_AT_MOST).collect(),
-        reflectors: identity.reflectors.iter().take(REFLECTORS_AT_MOST).map(ToString::to_string).collect(),
-        version: identity.version.clone(),
-        full,
-        rows: Vec::new(),
-    };
+    let mut written = Written::of(identity, full);
     let mut room = LENGTH_AT_MOST.saturating_sub(serde_json::to_vec(&written)?.len() + 16);
     for row in rows {
         let value = serde_json::to_value(WrittenRow::of(row))?;
@@ -101,6 +99,39 @@ pub fn encode(identity: &Identity, full: bool, rows: &[&Row]) -> Result<Vec<u8>,
         written.rows.push(value);
     }
     serde_json::to_vec(&written)
+}
+
+/// As bytes: the proxies that this agent knows from Coder's database, and nothing else.
+pub fn encode_proxies(identity: &Identity, proxies: &[Proxy]) -> Result<Vec<u8>, serde_json::Error> {
+    let proxies = proxies.iter().take(proxies::AT_MOST).map(|proxy| {
+        serde_json::to_value(WrittenProxy { name: proxy.name().to_owned(), url: proxy.url().to_owned() })
+    });
+    let proxies = Some(proxies.collect::<Result<_, _>>()?);
+    serde_json::to_vec(&Written { proxies, ..Written::of(identity, false) })
+}
+
+impl Written {
+    fn of(identity: &Identity, full: bool) -> Self {
+        Self {
+            v: VERSION,
+            name: identity.name.clone(),
+            role: identity.role.map(|role| role.as_str().to_owned()),
+            host: identity.host_name.clone(),
+            node: identity.node.clone(),
+            claims: identity.claims.iter().take(CLAIMS_AT_MOST).map(WrittenClaim::of).collect(),
+            ips: identity.addresses.iter().copied().take(REFLECTORS_AT_MOST).collect(),
+            reflectors: identity
+                .reflectors
+                .iter()
+                .take(REFLECTORS_AT_MOST)
+                .map(ToString::to_string)
+                .collect(),
+            version: identity.version.clone(),
+            full,
+            rows: Vec::new(),
+            proxies: None,
+        }
+    }
 }
 
 /// From bytes; `None` for what is no letter of this version.
@@ -116,6 +147,8 @@ pub fn decode(bytes: &[u8]) -> Option<Letter> {
     let count = written.rows.len();
     let rows: Vec<Row> = written.rows.into_iter().filter_map(row).collect();
     let reflectors = written.reflectors.iter().take(REFLECTORS_AT_MOST);
+    let proxies =
+        written.proxies.map(|all| all.into_iter().filter_map(proxy).take(proxies::AT_MOST).collect());
     Some(Letter {
         from: Identity {
             name: written.name,
@@ -130,7 +163,13 @@ pub fn decode(bytes: &[u8]) -> Option<Letter> {
         full: written.full,
         dropped: u32::try_from(count - rows.len()).unwrap_or(u32::MAX),
         rows,
+        proxies,
     })
+}
+
+fn proxy(value: serde_json::Value) -> Option<Proxy> {
+    let proxy: WrittenProxy = serde_json::from_value(value).ok()?;
+    Proxy::new(&proxy.name, &proxy.url)
 }
 
 fn row(value: serde_json::Value) -> Option<Row> {
@@ -247,7 +286,10 @@ mod tests {
     fn what_is_written_is_read_again() {
         let bytes = encode(&identity(), true, &[&row("db")]).unwrap();
         let letter = decode(&bytes).unwrap();
-        assert_eq!(letter, Letter { from: identity(), full: true, rows: vec![row("db")], dropped: 0 });
+        assert_eq!(
+            letter,
+            Letter { from: identity(), full: true, rows: vec![row("db")], dropped: 0, proxies: None }
+        );
     }
 
     #[test]
@@ -281,6 +323,23 @@ mod tests {
         .unwrap();
         assert_eq!((letter.rows.len(), letter.dropped), (1, 4));
         assert_eq!(decode(format!(r#"{{"v":1,"name":"{long}"}}"#).as_bytes()), None);
+    }
+
+    #[test]
+    fn proxies_are_told_and_those_that_are_none_are_not_taken_over() {
+        let told: Vec<_> = ["eu", "us"].iter().map(|name| Proxy::new(name, "https://x").unwrap()).collect();
+        let letter = decode(&encode_proxies(&identity(), &told).unwrap()).unwrap();
+        assert_eq!((letter.proxies, letter.rows.len()), (Some(told), 0));
+        let none = decode(&encode_proxies(&identity(), &[]).unwrap()).unwrap();
+        assert_eq!(none.proxies, Some(Vec::new()), "to know that there is none is to know");
+        let hostile = br#"{"v":1,"name":"a","proxies":[
+            {"name":"x","url":"http://user:secret@10.0.0.1"}, {"name":"x","url":"http://10.0.0.1/admin?x"},
+            {"name":"x","url":"gopher://10.0.0.1"}, {"name":"x"}, 7, {"name":"eu","url":"https://eu","more":1}]}"#;
+        let urls = decode(hostile).unwrap().proxies.unwrap();
+        assert_eq!(urls.iter().map(Proxy::url).collect::<Vec<_>>(), ["https://eu"]);
+        let many: Vec<_> = (0..99).map(|i| format!(r#"{{"name":"p{i}","url":"http://p{i}"}}"#)).collect();
+        let many = format!(r#"{{"v":1,"name":"a","proxies":[{}]}}"#, many.join(","));
+        assert_eq!(decode(many.as_bytes()).unwrap().proxies.unwrap().len(), proxies::AT_MOST);
     }
 
     #[test]

@@ -11,6 +11,7 @@
 //! * [`openings`] – how its connection was opened, again and again;
 //! * [`database`] – what PostgreSQL says of itself and its standbys; [`failover`] – where it has moved to;
 //! * [`roster`] – who is there, by all sources together; [`neighbours`] – whom of them an agent measures;
+//! * [`proxies`] – which workspace proxies an agent near workspaces measures, and which is nearest;
 //! * [`region`], [`place`] – where that is, by facts and by physics;
 //! * [`domains`] – who is near enough to whom; [`rules`] – what is wrong with how all of it stands;
 //! * [`distribution`] – exact quantiles; [`binomial`], [`sequential`] – the exact distribution, and the test that may stop when it knows;
@@ -46,6 +47,7 @@ pub mod openings;
 pub mod outcomes;
 pub mod peer;
 pub mod place;
+pub mod proxies;
 pub mod pubsub;
 pub mod region;
 pub mod report;

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Empty;
-use hyper::header::{ACCEPT, CONTENT_ENCODING, HOST, USER_AGENT};
-use hyper::{Request, Uri};
+use hyper::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, HOST, USER_AGENT};
+use hyper::{Request, StatusCode, Uri};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio_rustls::TlsConnector;
@@ -107,13 +107,15 @@ pub struct HttpProbe {
     url: HttpUrl,
     sni: Option<String>,
     tls: Arc<ClientConfig>,
+    /// Only the empty answer of a relay will do.
+    is_relay: bool,
 }
 
 impl HttpProbe {
     /// A probe of this URL. `sni` replaces the URL's host in the TLS handshake, where it is also the name that the
     /// certificate must carry; `tls` says which certificates are believed.
     pub fn new(url: HttpUrl, sni: Option<String>, tls: Arc<ClientConfig>) -> Self {
-        Self { url, sni, tls }
+        Self { url, sni, tls, is_relay: false }
     }
 
     /// Reads the text behind this address, in pieces of any length, at most `longest` bytes of it. Nothing but a plain 200
@@ -129,7 +131,7 @@ impl HttpProbe {
             if answer.status.is_redirection() {
                 return Err(status("it redirects, which is not followed: status", &answer));
             }
-            if answer.status != hyper::StatusCode::OK {
+            if answer.status != StatusCode::OK {
                 return Err(status("the answer's status is", &answer));
             }
             if answer.headers.get(CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
@@ -159,6 +161,10 @@ impl HttpProbe {
 
     /// Reads the rest of a good answer; the time to its first byte.
     async fn finish(&self, answer: Answer) -> Result<Duration, Failure> {
+        if self.is_relay && is_no_relay(&answer) {
+            let text = "nothing relays there, CODER_DERP_SERVER_ENABLE may be false: the answer is a web page or none, status";
+            return Err(Failure::new(Reason::NoRelay, format!("{text} {}", answer.status)));
+        }
         if !answer.status.is_success() {
             return Err(status("the answer's status is", &answer));
         }
@@ -212,6 +218,14 @@ impl HttpProbe {
     }
 }
 
+/// Without its DERP server coderd has no such path, and answers as for any page of its dashboard; or with 404, where it was
+/// built without one.
+fn is_no_relay(answer: &Answer) -> bool {
+    let kind = answer.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let is_page = answer.status.is_success() && kind.starts_with("text/html");
+    is_page || answer.status == StatusCode::NOT_FOUND
+}
+
 fn broken(error: &hyper::Error) -> Failure {
     let reason = if error.is_parse() { Reason::Protocol } else { Reason::Closed };
     Failure::new(reason, format!("no HTTP answer: {error}"))
@@ -245,7 +259,7 @@ pub struct RelayProbe {
 impl RelayProbe {
     /// A probe of the relay that is reached in this way.
     pub fn new(http: HttpProbe) -> Self {
-        Self { http, kept: Arc::default() }
+        Self { http: HttpProbe { is_relay: true, ..http }, kept: Arc::default() }
     }
 
     async fn ask(&self, deadline: Duration) -> Result<Timing, Failure> {

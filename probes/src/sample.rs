@@ -179,6 +179,8 @@ pub enum Reason {
     Protocol,
     /// An HTTP answer with a status that is not a success.
     Status,
+    /// What answers is coderd, or looks like it, and not its relay: the DERP server is switched off.
+    NoRelay,
     /// An established connection ended.
     Closed,
     /// The peer said goodbye: its agent is stopping.
@@ -209,6 +211,7 @@ impl Reason {
             Self::Database => "database",
             Self::Protocol => "protocol",
             Self::Status => "status",
+            Self::NoRelay => "no_relay",
             Self::Closed => "closed",
             Self::Left => "left",
             Self::Timeout => "timeout",

@@ -9,11 +9,13 @@ use probes::target::{HostPort, Kind};
 
 use super::Agent;
 use super::paths::Paths;
+use crate::discovery::coder::PROXY_KEY;
 use crate::discovery::{self, News, Peers};
 use crate::mesh::database::Known;
 use crate::mesh::failover::{Place, Witness};
 use crate::mesh::neighbours::{self, Stance, Stances};
 use crate::mesh::peer::{Link, Role};
+use crate::mesh::proxies::{self, Proxy, Told};
 use crate::mesh::region;
 use crate::mesh::roster::{Claim, Member, Roster, Sighting, Source, Status, beside};
 use crate::mesh::standing::SourceStanding;
@@ -34,12 +36,16 @@ pub(super) struct Found {
     links: BTreeMap<String, One>,
     /// What coderd's own traffic takes.
     paths: Paths,
+    /// What those beside coderd told of the workspace proxies.
+    told: Told,
     /// What Coder's database said of itself last.
     pub(super) database: Option<Known>,
     /// Where the cloud says that we stand.
     pub(super) claims: Vec<Claim>,
     /// No server stands beside us.
     pub(super) is_idle: bool,
+    /// The database is left alone, and that has been said.
+    pub(super) leaves_database: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -138,16 +144,44 @@ impl Found {
         });
     }
 
-    /// The other replicas' own addresses, where we stand beside one.
-    fn update_paths(&mut self, role: Option<Role>, own: &Sighting, now: Duration) {
-        if role != Some(Role::Coderd) {
-            self.paths.clear();
-            return;
+    /// The other replicas' own addresses and the proxies, where we stand beside a replica; the proxies alone, where we stand
+    /// beside no server.
+    fn update_paths(&mut self, stance: Stance, own: &Sighting, proxy_every: Duration, now: Duration) {
+        match stance {
+            Stance::Active(Some(Role::Coderd)) => {}
+            Stance::Active(_) => return self.paths.clear(),
+            Stance::Idle => {
+                // Who reads the database itself, as where Kubernetes tells nothing, need not be told.
+                let read = self.proxies().map(|mut proxies| {
+                    proxies.truncate(proxies::AT_MOST);
+                    proxies
+                });
+                let told = || self.told.believed(&self.roster.beside_coderd(), now);
+                let proxies: Vec<_> = read.unwrap_or_else(told).iter().map(Proxy::member).collect();
+                return self.paths.measure_only(&proxies, proxy_every, now);
+            }
         }
         let ours: BTreeSet<&str> =
             beside(own, &self.members).into_iter().map(|server| server.facts.key.as_str()).collect();
         let others = self.members.iter().filter(|member| !ours.contains(member.facts.key.as_str()));
-        self.paths.update(others, now);
+        self.paths.update(others, proxy_every, now);
+    }
+
+    /// Somebody whom we measure tells of the workspace proxies.
+    pub(super) fn hear_of_proxies(&mut self, from: IpAddr, proxies: Vec<Proxy>, now: Duration) {
+        self.told.hear(from, proxies, &self.roster.beside_coderd(), now);
+    }
+
+    /// The workspace proxies that Coder's database names; `None` where it is not asked.
+    pub(super) fn proxies(&self) -> Option<Vec<Proxy>> {
+        if !self.knows(Source::Coder) {
+            return None;
+        }
+        let is_named = |member: &&Member| {
+            member.facts.key.starts_with(PROXY_KEY) && member.sources.contains(&Source::Coder)
+        };
+        let named = self.members.iter().filter(is_named);
+        Some(named.filter_map(|member| Proxy::new(&member.name, member.facts.relay.as_deref()?)).collect())
     }
 
     /// Those that said goodbye, or whose source says that they stop.
@@ -308,7 +342,7 @@ impl Agent {
         self.found.update(&own, now);
         let asked = own.asks(self.found.members());
         self.asking.send_if_modified(|before| std::mem::replace(before, asked.clone()) != asked);
-        self.found.update_paths(role, &identity, now);
+        self.found.update_paths(stance, &identity, self.settings.rules.intervals.proxy, now);
         self.rest_or_work(stance);
         if role != self.links.own().role {
             tracing::info!(
@@ -359,6 +393,53 @@ mod tests {
             addresses: BTreeSet::from([IpAddr::from([10, 0, 0, last])]),
             ..Sighting::default()
         }
+    }
+
+    #[test]
+    fn without_a_server_beside_us_we_measure_the_proxies_that_are_told_and_nothing_of_coderds_own_way() {
+        let every = Duration::from_secs(60);
+        let ip = |last| IpAddr::from([10, 0, 0, last]);
+        let coderd = Sighting {
+            key: "coder-1".into(),
+            role: Some(Role::Coderd),
+            addresses: BTreeSet::from([ip(1)]),
+            relay: Some("http://10.0.0.1:8080".into()),
+            ..Sighting::default()
+        };
+        let mut found = Found::default();
+        found.hear(Source::Kubernetes, vec![coderd], Duration::ZERO);
+        let eu = Proxy::new("eu", "https://eu.example.com").unwrap();
+        found.hear_of_proxies(ip(1), vec![eu.clone()], Duration::ZERO);
+        found.hear_of_proxies(ip(2), vec![Proxy::new("evil", "http://10.0.0.2").unwrap()], Duration::ZERO);
+        let measured = |found: &Found| {
+            let all = found.beside(&[]);
+            all.iter().map(|(link, target)| format!("{target} {:?}", link.every)).collect::<Vec<_>>()
+        };
+        let own = agent("own", 9);
+        found.update_paths(Stance::Idle, &own, every, Duration::ZERO);
+        assert_eq!(measured(&found), ["https://eu.example.com/latency-check Some(60s)"]);
+        found.update_paths(Stance::Active(Some(Role::Coderd)), &own, every, Duration::ZERO);
+        assert!(measured(&found).iter().any(|target| target.contains("/healthz")));
+        found.update_paths(Stance::Idle, &own, every, Duration::from_secs(299));
+        assert_eq!(measured(&found).len(), 1, "what we measured beside coderd is no more");
+        found.update_paths(Stance::Idle, &own, every, Duration::from_secs(300));
+        assert_eq!(measured(&found), Vec::<String>::new(), "nobody tells of it any more");
+        assert_eq!(found.proxies(), None, "and what was told is not told on");
+        let us = Sighting {
+            key: format!("{PROXY_KEY}us"),
+            role: Some(Role::Proxy),
+            host_name: Some("us.example.com".into()),
+            relay: Some("https://us.example.com".into()),
+            ..Sighting::default()
+        };
+        found.hear(Source::Coder, vec![us], Duration::ZERO);
+        found.hear_of_proxies(ip(1), vec![eu], Duration::ZERO);
+        found.update_paths(Stance::Idle, &own, every, Duration::ZERO);
+        assert_eq!(
+            measured(&found),
+            ["https://us.example.com/latency-check Some(60s)"],
+            "we read it ourselves"
+        );
     }
 
     fn names(found: &Found) -> Vec<&str> {

@@ -9,6 +9,8 @@ use probes::quic::letter::Letter;
 use probes::target::{HostPort, Kind};
 
 use super::Agent;
+use crate::mesh::peer::Role;
+use crate::mesh::proxies::Proxy;
 use crate::mesh::region;
 use crate::mesh::roster::{Claim, Source, beside};
 use crate::mesh::state::Watch;
@@ -27,6 +29,8 @@ pub(super) struct Letters {
     told: BTreeMap<(String, Kind), Row>,
     knows_us: BTreeSet<u32>,
     round: u32,
+    /// The proxies of which those who measure us were told.
+    told_proxies: Option<Vec<Proxy>>,
 }
 
 impl Agent {
@@ -78,12 +82,20 @@ impl Agent {
             self.letters.whole.drop_one();
             return;
         };
+        let from = letter.from.ip().to_canonical();
+        if letter.dialled {
+            // The writer is told apart by where he answers, and what he says of himself is not asked for.
+            if let Some(proxies) = written.proxies {
+                self.found.hear_of_proxies(from, proxies, now);
+            }
+            return;
+        }
         if written.from.name == self.settings.own.name {
             // Two agents of one name are a fault that their own roster tells.
             self.letters.whole.drop_one();
             return;
         }
-        if self.letters.whole.hear(written, letter.from.ip().to_canonical(), now) {
+        if self.letters.whole.hear(written, from, now) {
             self.know_the_writers().await;
         }
     }
@@ -105,7 +117,26 @@ impl Agent {
         self.know_the_writers().await;
         self.look_for_links().await;
         self.write_to_all();
+        self.tell_of_proxies();
         self.judge();
+    }
+
+    /// Tells those who measure us which proxies there are, where we stand beside coderd and read its database: when they are
+    /// others, and once a minute, since it is not believed for ever.
+    fn tell_of_proxies(&mut self) {
+        let identity = self.identity();
+        let Some(proxies) = self.found.proxies().filter(|_| identity.role == Some(Role::Coderd)) else {
+            self.letters.told_proxies = None;
+            return;
+        };
+        let is_news = self.letters.told_proxies.as_ref() != Some(&proxies);
+        if is_news || self.letters.round.is_multiple_of(FULL_EVERY) {
+            match exchange::encode_proxies(&identity, &proxies) {
+                Ok(text) => self.measuring.tell(text.into()),
+                Err(error) => tracing::error!(%error, "the other agents cannot be told of the proxies"),
+            }
+            self.letters.told_proxies = Some(proxies);
+        }
     }
 
     /// Writes to each peer: all to one that knows nothing of us yet, to the others what has changed.

@@ -52,6 +52,8 @@ pub struct Job {
     pub schedule: Schedule,
     /// When a bare connect is made beside it.
     pub connects: Option<Schedule>,
+    /// Whether its first connection is tried out before the first slot. It is one more than the schedule allows.
+    pub trial: bool,
     /// Whether slots follow although the first connection did not come: a long watch waits for it, a bounded look ends.
     pub persistent: bool,
 }
@@ -230,6 +232,13 @@ impl Measuring {
         self.send(Command::Write(job, text))
     }
 
+    /// Tells this to all that measure us, within a few seconds, and to whoever comes.
+    pub fn tell(&self, text: Arc<[u8]>) {
+        if let Some(reflector) = &self.reflector {
+            reflector.tell(text);
+        }
+    }
+
     /// The letters of all peers; whoever takes them has them alone.
     pub fn letters(&self) -> Option<mpsc::Receiver<Letter>> {
         self.reflector.as_ref()?.letters()
@@ -329,13 +338,14 @@ fn begin(
 ) -> Result<(), KitError> {
     let ready: Result<Vec<_>, KitError> = jobs
         .into_iter()
-        .map(|Job { id, target, schedule, connects, persistent }| {
-            Ok((id, Arc::new(Kit::new(target, means)?), schedule, connects, persistent))
+        .map(|Job { id, target, schedule, connects, trial, persistent }| {
+            let course = job::Course { schedule, trial, persistent };
+            Ok((id, Arc::new(Kit::new(target, means)?), course, connects))
         })
         .collect();
-    for (id, kit, schedule, connects, persistent) in ready? {
+    for (id, kit, course, connects) in ready? {
         let mut tasks = JoinSet::new();
-        tasks.spawn(job::measure(id, Arc::clone(&kit), schedule, persistent, events.clone()));
+        tasks.spawn(job::measure(id, Arc::clone(&kit), course, events.clone()));
         if let Some(schedule) = connects {
             tasks.spawn(job::connects(id, Arc::clone(&kit), schedule, events.clone()));
         }
@@ -361,5 +371,10 @@ fn sockets(settings: &Settings) -> Result<(Option<Sender>, Option<Arc<Reflector>
         Some(address) => Some(Arc::new(Reflector::listen(address, &tls)?)),
         None => None,
     };
-    Ok((Some(Sender::new(&tls)?), reflector))
+    let sender = Sender::new(&tls)?;
+    let sender = match &reflector {
+        Some(reflector) => sender.with_post(reflector.post()),
+        None => sender,
+    };
+    Ok((Some(sender), reflector))
 }

@@ -1,7 +1,8 @@
 //! The paths that Coder's own traffic takes, beside the agents' echoes: relay, NATS and health of the other replicas, and
 //! the workspace proxies.
 //!
-//! Only agents beside coderd measure them, as coderd itself uses them. They are for information: the echo is what is held
+//! Only agents beside coderd measure them, as coderd itself uses them; the proxies are measured by agents on nodes without
+//! any server as well, since that is where workspaces run. They are for information: the echo is what is held
 //! against the budget, since it is answered at once whatever coderd is busy with. Where they disagree with the echo, that is
 //! a finding (`mesh/rules/paths.rs`).
 
@@ -52,12 +53,25 @@ pub(crate) fn to(server: &Member) -> Vec<(Link, Target)> {
     paths
 }
 
+/// The same with the proxies as often as the settings say.
+fn at(server: &Member, proxy_every: Duration) -> impl Iterator<Item = (Link, Target)> {
+    to(server).into_iter().map(move |(link, target)| match target {
+        Target::Proxy(_) => (Link { every: Some(proxy_every), ..link }, target),
+        _ => (link, target),
+    })
+}
+
 impl Paths {
     /// These servers are there now, but for those beside us. Who is seen no more is measured for a while.
-    pub(super) fn update<'a>(&mut self, servers: impl Iterator<Item = &'a Member>, now: Duration) {
+    pub(super) fn update<'a>(
+        &mut self,
+        servers: impl Iterator<Item = &'a Member>,
+        proxy_every: Duration,
+        now: Duration,
+    ) {
         for server in servers.filter(|server| !server.is_agent()) {
             let stops = server.facts.status == Status::Leaving;
-            for (link, target) in to(server) {
+            for (link, target) in at(server, proxy_every) {
                 let key = (link.target.clone(), link.kind);
                 let before = self.0.get(&key);
                 if before.is_none() && (stops || self.0.len() >= LINKS_AT_MOST) {
@@ -71,6 +85,15 @@ impl Paths {
             now.saturating_sub(one.seen) < LINGER
                 && one.leaving.is_none_or(|since| now.saturating_sub(since) < LEAVES_WITHIN)
         });
+    }
+
+    /// We stand beside no server, and these proxies are all that is measured, for as long as they are told.
+    pub(super) fn measure_only(&mut self, proxies: &[Member], proxy_every: Duration, now: Duration) {
+        let paths = proxies.iter().flat_map(|proxy| at(proxy, proxy_every));
+        let ones = paths.map(|(link, target)| {
+            ((link.target.clone(), link.kind), One { link, target, seen: now, leaving: None })
+        });
+        self.0 = ones.collect();
     }
 
     /// Nobody beside us uses them any more.
@@ -127,14 +150,14 @@ mod tests {
         let at = Duration::from_secs;
         let mut paths = Paths::default();
         let mut replica = server(Role::Coderd, "http://10.0.0.2:8080");
-        paths.update([&replica].into_iter(), at(0));
-        paths.update([].into_iter(), at(599));
+        paths.update([&replica].into_iter(), HEALTH_EVERY, at(0));
+        paths.update([].into_iter(), HEALTH_EVERY, at(599));
         assert_eq!(paths.all().count(), 3);
         replica.facts.status = Status::Leaving;
-        paths.update([&replica].into_iter(), at(599));
-        paths.update([&replica].into_iter(), at(700));
+        paths.update([&replica].into_iter(), HEALTH_EVERY, at(599));
+        paths.update([&replica].into_iter(), HEALTH_EVERY, at(700));
         assert_eq!(paths.all().count(), 0);
-        paths.update([&replica].into_iter(), at(701));
+        paths.update([&replica].into_iter(), HEALTH_EVERY, at(701));
         assert_eq!(paths.all().count(), 0, "it is about to stop");
     }
 }

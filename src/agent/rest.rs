@@ -38,11 +38,23 @@ impl Agent {
         let wanted = !(undecided || (is_idle && kubernetes));
         self.found.is_idle = is_idle || undecided;
         let changed = self.database_wanted.send_if_modified(|was| std::mem::replace(was, wanted) != wanted);
-        if changed && !wanted {
+        // Whoever begins idle never wanted it, and says so all the same once it is decided.
+        let leaves = !wanted && !undecided && self.has_database();
+        if leaves && !self.found.leaves_database {
             tracing::info!("no server of the deployment is on this node: the database is left alone");
+        }
+        self.found.leaves_database = leaves;
+        if changed && !wanted {
             self.found.forget_database();
             self.pubsub = Pubsub::default();
         }
+    }
+
+    /// Whether there is one that could be left alone.
+    fn has_database(&self) -> bool {
+        let targets = &self.settings.targets;
+        self.settings.discovery.coder.is_some()
+            || targets.iter().any(|(_, target)| matches!(target, Target::Postgres(_)))
     }
 
     /// Whether news of this source still counts: what was on its way when the database was left does not.

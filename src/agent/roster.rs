@@ -171,6 +171,41 @@ fn job(settings: &Settings, targets: &[(Link, Target)], change: &RosterChange) -
         target: target.clone(),
         schedule: Schedule { steady: matches!(target, Target::Nats(_)), ..schedule },
         connects: (!connects.is_zero()).then(|| Schedule::endless(connects, &name)),
+        // Hundreds of agents may learn of a proxy in the same instant: each asks first at its own place in the minute.
+        trial: !matches!(target, Target::Nats(_) | Target::Proxy(_)),
         persistent: true,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use probes::target::Kind;
+
+    use super::*;
+    use crate::mesh::peer::Role;
+
+    #[test]
+    fn a_proxy_is_not_asked_at_the_instant_that_hundreds_learn_of_it() {
+        let settings = Settings {
+            own: crate::mesh::peer::Own { name: "a".into(), ..Default::default() },
+            measuring: Default::default(),
+            web: ([127, 0, 0, 1], 0).into(),
+            targets: Vec::new(),
+            rules: Default::default(),
+            discovery: Default::default(),
+            book: Default::default(),
+            metrics: Default::default(),
+            shown: Default::default(),
+        };
+        let url = "https://eu.example.com/latency-check";
+        let every = Some(Duration::from_secs(60));
+        let link = Link { every, ..Link::to("eu", Kind::Http, Some(Role::Proxy)) };
+        let of = |target| {
+            let targets = [(link.clone(), target)];
+            job(&settings, &targets, &RosterChange::Added(0, 0)).unwrap()
+        };
+        let found = of(Target::Proxy(url.parse().unwrap()));
+        assert!(!found.trial && !found.schedule.steady, "its first slot is somewhere in the first minute");
+        assert!(of(Target::Http(url.parse().unwrap())).trial, "one that was given is tried out as ever");
+    }
 }

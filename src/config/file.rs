@@ -15,7 +15,7 @@ use crate::mesh::region;
 use crate::mesh::rules::{Book, Code, Severities};
 
 /// Every key there is.
-pub(super) const KEYS: [&str; 53] = [
+pub(super) const KEYS: [&str; 54] = [
     "name",
     "role",
     "node",
@@ -63,6 +63,7 @@ pub(super) const KEYS: [&str; 53] = [
     "intervals.relay",
     "intervals.relay_fresh",
     "intervals.nats",
+    "intervals.proxy",
     "metrics.targets",
     "metrics.pairs",
     "graces.start",
@@ -427,7 +428,7 @@ mod tests {
         for (text, part) in [
             ("nmae = \"a\"", "did you mean 'name'?"),
             ("[budgets]\nprox = \"1ms\"", "did you mean 'budgets.proxy'?"),
-            ("[intervals]\nproxy = \"1ms\"", "did you mean"),
+            ("[intervals]\nproxi = \"1s\"", "did you mean 'intervals.proxy'?"),
             ("[nonsense]\nx = 1", "unknown key 'nonsense'"),
             ("[budgets]\nproxy = 10", "budgets.proxy: '10'"),
             ("[budgets]\nproxy = []", "budgets.proxy: a array"),

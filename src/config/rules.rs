@@ -48,7 +48,7 @@ impl Layers<'_> {
         ] {
             set::<Limit>(limit, self.parse(key, parse_limit)?);
         }
-        let Intervals { peer, postgres, postgres_connect, tcp, http, relay, relay_fresh, nats } =
+        let Intervals { peer, postgres, postgres_connect, tcp, http, relay, relay_fresh, nats, proxy } =
             &mut intervals;
         for (interval, key) in [
             (peer, "intervals.peer"),
@@ -56,6 +56,7 @@ impl Layers<'_> {
             (tcp, "intervals.tcp"),
             (http, "intervals.http"),
             (relay, "intervals.relay"),
+            (proxy, "intervals.proxy"),
         ] {
             set(interval, self.parse(key, at_least_50_ms)?);
         }

@@ -38,6 +38,7 @@ use ear::Heard;
 use pace::Pace;
 use replicas::Ledger;
 pub(crate) use replicas::relay_url;
+pub(crate) use rows::PROXY_KEY;
 use rows::{agent_beside, provisioner, proxy, replica, what_may_be_asked};
 
 /// The rows are not read more often than this, however much is notified.
@@ -200,7 +201,7 @@ impl View {
                     if matches!(connection.hearing, Hearing::Refused(_)) && !self.is_standby {
                         // A standby that was promoted; our announcement will tell whether it works.
                         connection.listen().await?;
-                        self.hearing_changed(&connection, news, &listening, &mut announced, &mut announce).await;
+                        self.hearing_changed(&mut connection, news, &listening, &mut announced, &mut announce).await;
                     } else if connection.hearing == Hearing::Pooled {
                         connection.take_back().await?;
                     }
@@ -217,13 +218,13 @@ impl View {
                 () = sleep(echo_in), if connection.hearing == Hearing::Waiting && announced.is_some() => {
                     connection.hearing = Hearing::Deaf;
                     connection.look_again().await?;
-                    self.hearing_changed(&connection, news, &listening, &mut announced, &mut announce).await;
+                    self.hearing_changed(&mut connection, news, &listening, &mut announced, &mut announce).await;
                     read.want();
                 }
                 _ = rights.tick() => {
                     connection.queries = what_may_be_asked(&connection.reader).await?;
                     connection.look_again().await?;
-                    self.hearing_changed(&connection, news, &listening, &mut announced, &mut announce).await;
+                    self.hearing_changed(&mut connection, news, &listening, &mut announced, &mut announce).await;
                 }
                 // Last: however many there are, they must not keep the rest from its turn.
                 note = heard.recv() => {
@@ -232,7 +233,7 @@ impl View {
                         Some(Heard::Ended(failure)) => return Err(failure),
                         Some(Heard::Pooled) => {
                             connection.look_again().await?;
-                            self.hearing_changed(&connection, news, &listening, &mut announced, &mut announce).await;
+                            self.hearing_changed(&mut connection, news, &listening, &mut announced, &mut announce).await;
                             read.want();
                             continue;
                         }

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::json::micros;
 use crate::mesh::peer::Role;
+use crate::mesh::proxies::Nearest;
 use crate::mesh::roster::{Claim, Member, Source, Status};
 use crate::mesh::rules::TopologyFinding;
 use crate::mesh::rules::held::Held;
@@ -59,7 +60,22 @@ pub(super) struct AgentJson<'a> {
     role: Option<&'static str>,
     node: Option<&'a str>,
     version: &'a str,
+    nearest_proxy: Option<NearestJson>,
     links: Vec<RowJson<'a>>,
+}
+
+/// The workspace proxy that answers soonest from there.
+#[derive(Serialize)]
+pub(super) struct NearestJson {
+    name: String,
+    p50_us: f64,
+    samples: u32,
+}
+
+impl NearestJson {
+    pub(super) fn of(nearest: Nearest) -> Self {
+        Self { name: nearest.name, p50_us: micros(nearest.p50), samples: nearest.samples }
+    }
 }
 
 #[derive(Serialize)]
@@ -109,6 +125,7 @@ impl<'a> AgentJson<'a> {
             role: identity.role.map(Role::as_str),
             node: identity.node.as_deref(),
             version: &identity.version,
+            nearest_proxy: Nearest::of_agent(agent).map(NearestJson::of),
             links: agent.rows.values().map(RowJson::of).collect(),
         }
     }

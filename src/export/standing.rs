@@ -6,9 +6,10 @@ use serde::Serialize;
 use super::attribution::AttributionJson;
 use super::database::{BareConnectsJson, DatabaseJson, MoveJson, OpeningJson, SplitJson};
 use super::json::{Connect, SCHEMA_VERSION, Spread, connect, micros, spread};
-use super::mesh::{AgentJson, FindingJson, MemberJson, SourceJson};
+use super::mesh::{AgentJson, FindingJson, MemberJson, NearestJson, SourceJson};
 use super::pubsub::PubsubJson;
 use crate::mesh::cause::Finding;
+use crate::mesh::proxies::Nearest;
 use crate::mesh::standing::{LinkStanding, Standing};
 use crate::mesh::state::State;
 use crate::mesh::window::Totals;
@@ -37,6 +38,7 @@ struct Document<'a> {
     quantile: f64,
     own_timing: OwnTiming,
     links: Vec<Link<'a>>,
+    nearest_proxy: Option<NearestJson>,
     members: Vec<MemberJson<'a>>,
     sources: Vec<SourceJson<'a>>,
     findings: Vec<FindingJson<'a>>,
@@ -128,6 +130,7 @@ pub fn render(standing: &Standing, own_timing: OwnTiming) -> Result<String, serd
         quantile: standing.quantile,
         own_timing,
         links: standing.links.iter().map(link).collect(),
+        nearest_proxy: Nearest::of_links(&standing.links).map(NearestJson::of),
         members: standing.members.iter().map(MemberJson::of).collect(),
         sources: standing.sources.iter().map(SourceJson::of).collect(),
         findings: standing.findings.iter().map(FindingJson::of).collect(),

@@ -10,6 +10,7 @@ use probes::target::Kind;
 
 use crate::mesh::cause::{Reason, ms, ms_number};
 use crate::mesh::place::policy::Severity;
+use crate::mesh::proxies::Nearest;
 use crate::mesh::pubsub::Path;
 use crate::mesh::report::{Report, TargetReport, percent};
 use crate::mesh::series::Split;
@@ -109,6 +110,10 @@ fn write_report(out: &mut String, report: &Report, colour: Colour) -> fmt::Resul
     }
     if report.targets.iter().any(|target| target.rtt.min.is_some()) {
         writeln!(out, "{}\n", round_trips(report))?;
+    }
+    if let Some(proxy) = Nearest::of_targets(&report.targets) {
+        let Nearest { name, p50, samples } = proxy;
+        writeln!(out, "nearest workspace proxy: {name}, {} (median of {samples})\n", ms(p50))?;
     }
     if let Some(table) = database_split(report) {
         writeln!(out, "{table}\n")?;

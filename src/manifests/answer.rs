@@ -101,7 +101,7 @@ impl<'a> Deployment<'a> {
                 let found = recognised(&workload.pod);
                 let found: Vec<_> = found.into_iter().filter(|found| found.role == role).collect();
                 let Some(first) = found.first() else { continue };
-                let scaler = facts.autoscalers.iter().find(|scaler| scaler.targets(workload));
+                let scaler = facts.autoscalers.iter().find(|scaler| scaler.acts_on(workload));
                 let replicas = match scaler {
                     Some(scaler) => Some((scaler.least, scaler.most.unwrap_or(u32::MAX).max(scaler.least))),
                     None => workload.replicas.map(|replicas| (replicas, replicas)),

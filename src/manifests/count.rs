@@ -18,8 +18,14 @@ pub(super) fn few_or_many(deployment: &Deployment<'_>) -> Vec<Answer> {
         let wrong = |code, evidence| Answer::Wrong { code, subjects: names.clone(), evidence };
         if usize::try_from(least).unwrap_or(usize::MAX) < FEW_CODERD {
             let count = if least == 1 { "one replica".to_owned() } else { format!("{least} replicas") };
-            let at_least = if most > least { "at least " } else { "" };
-            answers.push(wrong(Code::FewCoderd, format!("{at_least}{count} of coderd")));
+            let evidence = match (least, most > least) {
+                (0, true) => {
+                    "at times no replica of coderd at all: an autoscaler may scale it to zero".to_owned()
+                }
+                (_, true) => format!("at least {count} of coderd"),
+                (_, false) => format!("{count} of coderd"),
+            };
+            answers.push(wrong(Code::FewCoderd, evidence));
         }
         // What an autoscaler without a limit may do is told as such.
         if most != u32::MAX && usize::try_from(most).unwrap_or(usize::MAX) > MANY_CODERD {

@@ -34,11 +34,18 @@ impl Autoscaler {
     /// Whether it scales this workload, as opposed to holding it at one number.
     pub(super) fn scales(&self, workload: &Workload) -> bool {
         let other = &workload.resource;
-        self.targets(workload) && self.most != Some(self.least) && self.resource.is_beside(other)
+        self.acts_on(workload) && self.most != Some(self.least) && self.resource.is_beside(other)
     }
 
-    /// Whether it says how many there are of this workload.
-    pub(super) fn targets(&self, workload: &Workload) -> bool {
+    /// Whether it says how many there are of this workload now. Kubernetes' own leaves what is scaled to zero at that until
+    /// somebody scales it up, however many it asks for; KEDA's wakes it.
+    pub(super) fn acts_on(&self, workload: &Workload) -> bool {
+        let is_asleep = self.resource.kind != "ScaledObject" && workload.replicas == Some(0);
+        self.targets(workload) && !is_asleep
+    }
+
+    /// Whether it is about this workload.
+    fn targets(&self, workload: &Workload) -> bool {
         let other = &workload.resource;
         self.target_kind == other.kind && self.target_name == other.name && self.resource.is_beside(other)
     }

@@ -141,6 +141,13 @@ pub fn judge(url: &str, ours: &[OurLink], pages: &Pages, now: Duration) -> Attri
         };
         return attribution;
     };
+    if pages.are_of_several(now) {
+        (attribution.ping, attribution.api, attribution.pubsub) = (None, None, Vec::new());
+        "it cannot be told: more than one process answers at this address in turn, as behind a Service over several \
+         replicas; give one address for each replica"
+            .clone_into(&mut attribution.sentence);
+        return attribution;
+    }
     let peer = ours.iter().filter(|link| !link.is_database && link.level == OurLevel::SlowWay);
     let seen = Seen {
         attribution: &attribution,
@@ -464,5 +471,16 @@ mod tests {
         let old = told(&all, 200);
         assert_eq!((old.origin, old.age), (Origin::Unknown, Some(Duration::from_secs(200))));
         assert!(old.sentence.contains("200 s old"), "{}", old.sentence);
+    }
+
+    #[test]
+    fn of_several_coderds_at_one_address_nothing_is_said() {
+        let started = |started, page| Page { started: Some(Duration::from_secs(started)), ..page };
+        let mut pages = Pages::new(Duration::from_secs(30));
+        pages.read(started(9, page(FAST, API)), Duration::from_secs(30));
+        pages.read(started(5, page(FAST, API)), NOW);
+        let told = judge("http://coder:2112/metrics", &[], &pages, NOW);
+        assert_eq!((told.origin, &told.ping, &told.api), (Origin::Unknown, &None, &None));
+        assert!(told.sentence.contains("give one address for each replica"), "{}", told.sentence);
     }
 }

@@ -41,6 +41,8 @@ pub struct Intervals {
     pub relay_fresh: Duration,
     /// Connects to a NATS port.
     pub nats: Duration,
+    /// GETs of a workspace proxy that was found.
+    pub proxy: Duration,
 }
 
 impl Default for Intervals {
@@ -54,6 +56,7 @@ impl Default for Intervals {
             relay: Duration::from_secs(10),
             relay_fresh: Duration::from_secs(60),
             nats: Duration::from_secs(60),
+            proxy: Duration::from_secs(60),
         }
     }
 }

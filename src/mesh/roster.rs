@@ -180,6 +180,28 @@ impl Roster {
         self.told.remove(&source).is_some_and(|told| !told.sightings.is_empty())
     }
 
+    /// Where agents stand beside coderd by another's account than their own: their addresses, and those of coderd's own
+    /// pods. An agent may say of itself what it likes.
+    pub fn beside_coderd(&self) -> BTreeSet<IpAddr> {
+        let is_hearsay = |source: &Source| matches!(source, Source::Exchange | Source::Presence);
+        let told = self.told.iter().filter(|(source, _)| !is_hearsay(source));
+        let all: Vec<_> = told.flat_map(|(_, told)| &told.sightings).collect();
+        let is_agent = |seen: &Sighting| !seen.reflectors.is_empty() || seen.agent.is_some();
+        let is_coderd = |seen: &Sighting| seen.role == Some(Role::Coderd);
+        let replicas: Vec<_> = all.iter().filter(|seen| !is_agent(seen) && is_coderd(seen)).collect();
+        let nodes: BTreeSet<_> = replicas.iter().filter_map(|replica| replica.node.as_ref()).collect();
+        let mut found: BTreeSet<IpAddr> =
+            replicas.iter().flat_map(|replica| &replica.addresses).copied().collect();
+        for agent in all.iter().filter(|seen| is_agent(seen)) {
+            let shares_node = agent.node.as_ref().is_some_and(|node| nodes.contains(node));
+            if is_coderd(agent) || shares_node {
+                let reflectors = agent.reflectors.iter().filter_map(|reflector| reflector.host.parse().ok());
+                found.extend(agent.addresses.iter().copied().chain(reflectors));
+            }
+        }
+        found.into_iter().map(|ip: IpAddr| ip.to_canonical()).collect()
+    }
+
     /// How each source is doing: when it told last, and what keeps it from telling now.
     pub fn sources(&self) -> impl Iterator<Item = (Source, Option<Duration>, Option<&str>)> {
         self.told.iter().map(|(source, told)| (*source, told.at, told.failure.as_deref()))
@@ -404,6 +426,30 @@ mod tests {
             roster.members().len(),
             2,
             "one relay address for two is a fault to be seen, not one replica"
+        );
+    }
+
+    #[test]
+    fn where_agents_stand_beside_coderd_is_told_by_others_than_themselves() {
+        let on = |node: &str, sighting| Sighting { node: Some(node.into()), ..sighting };
+        let liar = Sighting { role: Some(Role::Coderd), ..on("n1", agent("liar", 13)) };
+        let mut roster = Roster::default();
+        roster.hear(Source::Presence, vec![liar.clone(), replica("said", 14)], Duration::ZERO);
+        roster.hear(Source::Exchange, vec![liar], Duration::ZERO);
+        assert_eq!(roster.beside_coderd(), BTreeSet::new());
+        let pods = vec![
+            on("n1", replica("coder-1", 1)),
+            on("n1", agent("probe-1", 11)),
+            on("n2", agent("probe-2", 12)),
+            on("n2", Sighting { role: Some(Role::Postgres), ..replica("db", 2) }),
+        ];
+        roster.hear(Source::Kubernetes, pods, Duration::ZERO);
+        assert_eq!(roster.beside_coderd(), ip(1).union(&ip(11)).copied().collect());
+        let named = Sighting { role: Some(Role::Coderd), ..agent("", 15) };
+        roster.hear(Source::Dns, vec![Sighting { agent: None, ..named }], Duration::ZERO);
+        assert!(
+            roster.beside_coderd().contains(ip(15).first().unwrap()),
+            "a name that was given with its role"
         );
     }
 

@@ -100,7 +100,7 @@ impl Draft {
 
 type Rule = fn(&Seen<'_>) -> Vec<Draft>;
 
-const RULES: [Rule; 35] = [
+const RULES: [Rule; 36] = [
     members::blind,
     members::few_coderd,
     members::many_coderd,
@@ -135,6 +135,7 @@ const RULES: [Rule; 35] = [
     paths::relay,
     paths::nats,
     paths::unhealthy,
+    paths::off,
     paths::differ,
 ];
 

@@ -86,6 +86,8 @@ pub struct LinkStanding {
     pub state_for: Duration,
     /// Why, with evidence; the first is the one to act on.
     pub findings: Vec<Finding>,
+    /// Replies of the window, on which `rtt` rests.
+    pub answered: u32,
     /// Judged outcomes of the window, and those of them over the budget.
     pub samples: u32,
     /// See `samples`.
@@ -218,6 +220,7 @@ fn link(watch: &Watch, now: Duration) -> LinkStanding {
         state,
         state_for: now.saturating_sub(since),
         findings: watch.findings(now),
+        answered: u32::try_from(rtt.len()).unwrap_or(u32::MAX),
         samples: view.judged(),
         exceeded: view.exceeded(),
         marked_self: view.marked(),

@@ -10,6 +10,7 @@ use std::time::Duration;
 use probes::target::{HostPort, Kind};
 
 use super::peer::Role;
+use super::proxies::Proxy;
 use super::roster::{Claim, Sighting};
 use super::state::State;
 
@@ -113,6 +114,8 @@ pub struct Letter {
     pub rows: Vec<Row>,
     /// How many rows made no sense.
     pub dropped: u32,
+    /// The workspace proxies that it knows from Coder's database; `None` where it does not say.
+    pub proxies: Option<Vec<Proxy>>,
 }
 
 /// One agent as it is known.
@@ -223,7 +226,8 @@ mod tests {
     }
 
     fn letter(name: &str, full: bool, rows: Vec<Row>) -> Letter {
-        Letter { from: Identity { name: name.into(), ..Identity::default() }, full, rows, dropped: 0 }
+        let from = Identity { name: name.into(), ..Identity::default() };
+        Letter { from, full, rows, dropped: 0, proxies: None }
     }
 
     fn targets(whole: &Whole, now: u64) -> Vec<(String, Vec<String>)> {

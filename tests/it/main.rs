@@ -48,6 +48,9 @@ mod metadata_server;
 mod metrics;
 #[cfg(test)]
 mod name_server;
+#[cfg(feature = "kubernetes")]
+#[cfg(test)]
+mod nearest;
 #[cfg(test)]
 mod password;
 #[cfg(test)]

@@ -127,6 +127,34 @@ fn a_check_tells_which_ways_to_a_replica_are_closed_and_that_only_it_may_be_kept
 }
 
 #[test]
+fn a_relay_that_is_switched_off_is_told_as_that_and_the_replica_is_not_ill() {
+    let mut coder = Coder::new(Generation::BeforeNats);
+    let page = Replica::start("127.0.0.2", Nats::Closed);
+    page.switch_relay_off(
+        "HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: 13\r\n\r\n<html></html>",
+    );
+    let none = Replica::start("127.0.0.3", Nats::Closed);
+    none.switch_relay_off("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
+    for (name, replica) in [("coder-2", &page), ("coder-3", &none)] {
+        coder.add_replica(name, &replica.relay());
+    }
+    coder.keep_alive();
+    let run = Run::of(
+        probe(&["check", "--discover", "coder", "--quick", "-o", "json"])
+            .env("CODER_PG_CONNECTION_URL", coder.cluster.url()),
+    );
+    let report = run.json();
+    let found: Vec<_> = codes(&report, "topology")
+        .into_iter()
+        .filter(|code| code.contains("relay") || code.contains("unhealthy"))
+        .collect();
+    assert_eq!(found, ["relay_off", "relay_off"], "{report:#}");
+    let relay = link(&report, "targets", "coder-2", "relay").unwrap();
+    assert_eq!(relay["verdict"], "info", "{relay:#}");
+    assert!(relay["detail"].as_str().unwrap().contains("CODER_DERP_SERVER_ENABLE"), "{relay:#}");
+}
+
+#[test]
 fn a_relay_with_tls_is_asked_under_the_name_of_the_access_url() {
     let mut coder = Coder::new(Generation::BeforeNats);
     let authority = Authority::new();

@@ -317,6 +317,36 @@ fn an_agent_notices_when_its_pooler_is_switched_and_takes_its_listen_back() {
 }
 
 #[test]
+fn an_agent_listens_again_where_its_own_session_has_lost_that() {
+    let _quiet = quiet();
+    let mut coder = Coder::new(Generation::BeforeNats);
+    coder.add_replica("coder-7", "http://127.0.0.7:8080");
+    coder.keep_alive();
+    // Whoever reads the proxies loses its LISTEN while there is a row in `losing`.
+    sql(
+        &coder.cluster,
+        "CREATE TABLE losing (x int);
+         ALTER TABLE workspace_proxies RENAME TO proxies;
+         CREATE FUNCTION lose() RETURNS bool LANGUAGE plpgsql VOLATILE AS $$ BEGIN
+             IF EXISTS (SELECT FROM losing) THEN UNLISTEN *; END IF; RETURN false; END $$;
+         CREATE VIEW workspace_proxies AS
+             SELECT name, url, updated_at, version, deleted FROM proxies
+             UNION ALL SELECT 'x', '', now(), '', lose()",
+    );
+    let agent = agent(&Secret::new(), &coder.cluster.url(), "agent-7", "127.0.0.7");
+    let heard = |report: &Value| report["pubsub"]["own"]["samples"].as_u64().unwrap_or(0);
+    let lost = |report: &Value| report["pubsub"]["own"]["lost_in_all"].as_u64().unwrap_or(0);
+    wait_until(&agent, "it hears itself", 40, |report| heard(report) > lost(report));
+    sql(&coder.cluster, "INSERT INTO losing VALUES (1)");
+    wait_until(&agent, "it does not hear itself", 60, |report| lost(report) > 0);
+    sql(&coder.cluster, "DELETE FROM losing");
+    let report = wait_until(&agent, "it hears itself again", 90, |report| {
+        report["pubsub"]["own"]["reason"].is_null() && lost(report) > 0
+    });
+    assert!(!codes(&report).contains(&"database_pooled".into()), "{report:#}");
+}
+
+#[test]
 fn three_agents_know_how_long_a_notification_takes_to_each_other() {
     let _quiet = quiet();
     let mut coder = Coder::new(Generation::BeforeNats);

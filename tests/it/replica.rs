@@ -39,6 +39,8 @@ pub(crate) struct Replica {
 struct Told {
     relay_fails: AtomicBool,
     is_ill: AtomicBool,
+    /// As coderd answers without its DERP server: with its dashboard, or with 404 where it was built without one.
+    relays: Mutex<Option<&'static str>>,
     connections: AtomicUsize,
     paths: Mutex<Vec<String>>,
     nats_connections: AtomicUsize,
@@ -111,6 +113,11 @@ impl Replica {
         self.told.is_ill.store(true, Ordering::SeqCst);
     }
 
+    /// Its DERP server is off: this is the answer instead.
+    pub(crate) fn switch_relay_off(&self, answer: &'static str) {
+        *self.told.relays.lock().unwrap() = Some(answer);
+    }
+
     pub(crate) fn connections(&self) -> usize {
         self.told.connections.load(Ordering::SeqCst)
     }
@@ -159,9 +166,16 @@ fn answer(mut stream: impl Read + Write, told: &Told) {
         }
         let text = String::from_utf8(std::mem::take(&mut request)).unwrap();
         let path = text.split_whitespace().nth(1).unwrap().to_owned();
+        let instead = *told.relays.lock().unwrap();
+        if let Some(instead) = instead.filter(|_| path == "/derp/latency-check") {
+            if stream.write_all(instead.as_bytes()).is_err() || stream.flush().is_err() {
+                return;
+            }
+            continue;
+        }
         let fails = match path.as_str() {
             "/derp/latency-check" if told.relay_fails.load(Ordering::SeqCst) => return,
-            "/derp/latency-check" => false,
+            "/derp/latency-check" | "/latency-check" => false,
             "/healthz" => told.is_ill.load(Ordering::SeqCst),
             _ => true,
         };

@@ -12,11 +12,11 @@ use std::time::Duration;
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{Connection, ConnectionError, Endpoint, Incoming, VarInt};
 
-use super::letter::{self, Letter};
+use super::letter::{self, Letter, Post, Telling};
 use super::packet::{self, Received, Reply, WAIT_UNKNOWN};
 use super::socket::{Traffic, endpoint};
 use super::{CLOSE_LEAVING, transport};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::own;
 use crate::stopwatch::monotonic_ns;
@@ -33,6 +33,8 @@ pub struct Reflector {
     counters: Arc<Counters>,
     traffic: Arc<Traffic>,
     letters: Mutex<Option<mpsc::Receiver<Letter>>>,
+    post: Post,
+    telling: watch::Sender<Option<Arc<[u8]>>>,
 }
 
 /// What a reflector has seen since its start.
@@ -64,7 +66,6 @@ struct Counters {
     refused: AtomicU64,
     replied: AtomicU64,
     malformed: AtomicU64,
-    letters_dropped: AtomicU64,
 }
 
 /// Why a reflector does not listen.
@@ -96,9 +97,28 @@ impl Reflector {
         let (endpoint, traffic) = endpoint(address, Some(server)).map_err(bound)?;
         let local = endpoint.local_addr().map_err(bound)?;
         let counters = Arc::new(Counters::default());
-        let (post, letters) = mpsc::channel(letter::WAITING);
-        tokio::spawn(accept(endpoint.clone(), Arc::clone(&counters), Arc::clone(&traffic), post));
-        Ok(Self { endpoint, local, counters, traffic, letters: Mutex::new(Some(letters)) })
+        let (post, letters) = Post::new();
+        let telling = watch::Sender::new(None);
+        let serving = Serving {
+            counters: Arc::clone(&counters),
+            traffic: Arc::clone(&traffic),
+            post: post.clone(),
+            telling: telling.subscribe(),
+        };
+        tokio::spawn(accept(endpoint.clone(), serving));
+        let letters = Mutex::new(Some(letters));
+        Ok(Self { endpoint, local, counters, traffic, letters, post, telling })
+    }
+
+    /// Where letters are put that come another way, to be read with the others.
+    pub fn post(&self) -> Post {
+        self.post.clone()
+    }
+
+    /// Tells this to all that are connected, within a few seconds, and from now on to whoever connects, at once. Peers that
+    /// take no letters are told nothing.
+    pub fn tell(&self, text: Arc<[u8]>) {
+        self.telling.send_replace(Some(text));
     }
 
     /// The letters of all peers; whoever takes them has them alone.
@@ -120,7 +140,7 @@ impl Reflector {
             refused: read(&self.counters.refused),
             replied: read(&self.counters.replied),
             malformed: read(&self.counters.malformed) + read(&self.traffic.malformed),
-            letters_dropped: read(&self.counters.letters_dropped),
+            letters_dropped: self.post.dropped(),
             bytes_in: read(&self.traffic.bytes_in),
             bytes_out: read(&self.traffic.bytes_out),
         }
@@ -141,12 +161,17 @@ impl Drop for Reflector {
     }
 }
 
-async fn accept(
-    endpoint: Endpoint,
+/// What all connections share.
+#[derive(Clone)]
+struct Serving {
     counters: Arc<Counters>,
     traffic: Arc<Traffic>,
-    post: mpsc::Sender<Letter>,
-) {
+    post: Post,
+    telling: Telling,
+}
+
+async fn accept(endpoint: Endpoint, serving: Serving) {
+    let counters = &serving.counters;
     while let Some(incoming) = endpoint.accept().await {
         if !incoming.remote_address_validated() {
             // Retry fails only for an address that is validated already.
@@ -155,17 +180,13 @@ async fn accept(
             counters.refused.fetch_add(1, Ordering::Relaxed);
             incoming.refuse();
         } else {
-            tokio::spawn(serve(incoming, Arc::clone(&counters), Arc::clone(&traffic), post.clone()));
+            tokio::spawn(serve(incoming, serving.clone()));
         }
     }
 }
 
-async fn serve(
-    incoming: Incoming,
-    counters: Arc<Counters>,
-    traffic: Arc<Traffic>,
-    post: mpsc::Sender<Letter>,
-) {
+async fn serve(incoming: Incoming, serving: Serving) {
+    let Serving { counters, traffic, post, telling } = serving;
     let remote = incoming.remote_address();
     counters.open.fetch_add(1, Ordering::Relaxed);
     match incoming.await {
@@ -174,7 +195,8 @@ async fn serve(
             tracing::debug!(%remote, "peer connected");
             let ended = tokio::select! {
                 ended = reflect(&connection, &counters, &traffic) => ended,
-                ended = letter::read(&connection, &post, &counters.letters_dropped) => ended,
+                ended = letter::read(&connection, &post, false) => ended,
+                ended = letter::tell(&connection, telling) => ended,
             };
             tracing::debug!(%remote, %ended, "peer gone");
         }

@@ -11,7 +11,7 @@ use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{Connection, ConnectionError, Endpoint, TransportErrorCode};
 use tokio::sync::oneshot;
 
-use super::letter;
+use super::letter::{self, Post};
 use super::packet::{self, Received, Reply, Request, WAIT_UNKNOWN};
 use super::socket::{Traffic, endpoint};
 use super::{KEEP_ALIVE, transport};
@@ -32,6 +32,7 @@ pub struct Sender {
     endpoint: Endpoint,
     traffic: Arc<Traffic>,
     server_name: Option<String>,
+    post: Option<Post>,
 }
 
 impl Sender {
@@ -48,7 +49,12 @@ impl Sender {
         }
         client.transport_config(transport);
         endpoint.set_default_client_config(client);
-        Ok(Self { endpoint, traffic, server_name: tls.server_name.clone() })
+        Ok(Self { endpoint, traffic, server_name: tls.server_name.clone(), post: None })
+    }
+
+    /// The same, which takes what those who were dialled tell; without it, they are not listened to.
+    pub fn with_post(self, post: Post) -> Self {
+        Self { post: Some(post), ..self }
     }
 
     /// Tells all peers that nothing more will come, and waits at most `patience` until they heard it.
@@ -173,7 +179,10 @@ impl Dial {
         let handshake = watch.elapsed();
         let session = Session::new(connection, Arc::clone(&self.sender.traffic));
         match session.echo(patience.saturating_sub(handshake)).await.outcome {
-            Outcome::Ok(_) => Ok((session, handshake)),
+            Outcome::Ok(_) => {
+                letter::listen(&session.connection, self.sender.post.as_ref());
+                Ok((session, handshake))
+            }
             outcome => Err(outcome.failure().cloned().unwrap_or_else(|| silence(patience))),
         }
     }

@@ -23,14 +23,17 @@ const OPEN_PAUSE: Duration = Duration::from_millis(500);
 /// A slot that is reached this late was not skipped by the path but by us (a suspended machine, no CPU).
 const TOO_LATE: Duration = Duration::from_millis(100);
 
+/// How a job goes; see [`super::Job`].
+#[derive(Clone, Copy)]
+pub(super) struct Course {
+    pub(super) schedule: Schedule,
+    pub(super) trial: bool,
+    pub(super) persistent: bool,
+}
+
 /// From the first connection to the outcome of the last slot.
-pub(super) async fn measure(
-    job: u32,
-    kit: Arc<Kit>,
-    schedule: Schedule,
-    persistent: bool,
-    events: UnboundedSender<Event>,
-) {
+pub(super) async fn measure(job: u32, kit: Arc<Kit>, course: Course, events: UnboundedSender<Event>) {
+    let Course { schedule, trial, persistent } = course;
     // Whoever listens has gone away when a send fails; then this job is about to be ended.
     let tell = |event| {
         let _ = events.send(event);
@@ -39,8 +42,7 @@ pub(super) async fn measure(
         // Not all at once: each at its own place in the first second, whatever its interval.
         sleep(Schedule { interval: Duration::from_secs(1), ..schedule }.at(0)).await;
     }
-    // A trial would be one connect more than the schedule allows.
-    let stands = if matches!(*kit, Kit::Nats(_)) {
+    let stands = if !trial {
         true
     } else {
         let opened = open(&kit, if persistent { 1 } else { OPEN_ATTEMPTS }).await;

@@ -26,6 +26,8 @@ use crate::discovery::pubsub;
 
 /// coderd notifies on this channel whenever a replica changes.
 pub(super) const REPLICA_CHANNEL: &str = "replica";
+/// All that we listen to.
+const CHANNELS: [&str; 3] = [presence::CHANNEL, pubsub::CHANNEL, REPLICA_CHANNEL];
 /// How long a look at a pooler may take.
 const LOOK_WITHIN: Duration = Duration::from_secs(5);
 /// So often in a row a session that still listens is looked for; a pooler gives whichever is free.
@@ -101,21 +103,30 @@ pub(super) struct Connection {
     announcement: Announcement,
     /// The server's process on which we said LISTEN.
     listened_on: Option<i32>,
+    /// We have said it, and nobody has begun to wait for what comes of it.
+    begins: bool,
 }
 
 impl Connection {
     pub(super) async fn new(reader: Arc<Reader>, announcement: Announcement) -> Result<Self, Failure> {
         let queries = what_may_be_asked(&reader).await?;
-        let mut connection =
-            Self { reader, queries, hearing: Hearing::Unclear, announcement, listened_on: None };
+        let mut connection = Self {
+            reader,
+            queries,
+            hearing: Hearing::Unclear,
+            announcement,
+            listened_on: None,
+            begins: false,
+        };
         connection.look_again().await?;
+        connection.begins = false;
         Ok(connection)
     }
 
     /// Looks whether the session is ours, and begins or ends to listen.
     pub(super) async fn look_again(&mut self) -> Result<(), Failure> {
         match self.reader.keeps_session(LOOK_WITHIN).await? {
-            Some(true) if self.hearing.listens() => {}
+            Some(true) if self.hearing.listens() && self.still_listens().await? => {}
             Some(true) => self.listen().await?,
             // Not what was known before: the pooler may be short of connections just now.
             None => {}
@@ -127,14 +138,24 @@ impl Connection {
         Ok(())
     }
 
+    /// Whether the server knows of all that we listen to. A LISTEN can be lost on a session that is ours, as to a pooler that
+    /// was in another mode for a moment.
+    async fn still_listens(&self) -> Result<bool, Failure> {
+        let channels = CHANNELS.map(|channel| format!("'{channel}'")).join(", ");
+        let sql = format!(
+            "SELECT count(*) FROM pg_catalog.pg_listening_channels() AS channel WHERE channel IN ({channels})"
+        );
+        Ok(self.reader.last_value(&sql).await? == Some(CHANNELS.len().to_string()))
+    }
+
     /// Of a session that is ours.
     pub(super) async fn listen(&mut self) -> Result<(), Failure> {
         let process = self.reader.process().await?;
-        let channels = [presence::CHANNEL, pubsub::CHANNEL, REPLICA_CHANNEL];
-        let sql: Vec<_> = channels.iter().map(|channel| format!("LISTEN {channel}")).collect();
+        let sql: Vec<_> = CHANNELS.iter().map(|channel| format!("LISTEN {channel}")).collect();
         self.hearing = match self.reader.run(&sql.join("; ")).await {
             Ok(()) => {
                 self.listened_on = Some(process);
+                self.begins = true;
                 Hearing::Waiting
             }
             Err(failure) => Hearing::Refused(failure),
@@ -160,6 +181,11 @@ impl Connection {
             }
         }
         Ok(())
+    }
+
+    /// Whether LISTEN was said since this was asked last.
+    pub(super) fn begins(&mut self) -> bool {
+        std::mem::take(&mut self.begins)
     }
 
     pub(super) fn asks(&self) -> bool {

@@ -32,7 +32,7 @@ pub(super) enum Heard {
     Note(Note),
     /// The connection is gone.
     Ended(Failure),
-    /// The session is not ours any more.
+    /// The session is not ours any more, or has lost its LISTEN.
     Pooled,
 }
 
@@ -243,7 +243,8 @@ async fn send(
 async fn diagnose(mut sent: Sent, reader: &Reader) -> (Sent, bool) {
     let Outcome::Lost(failure, _) = &sent.sample.outcome else { return (sent, false) };
     let listens = "SELECT count(*) FROM pg_catalog.pg_listening_channels() AS channel WHERE channel = $1";
-    let kept = match reader.keeps_session(OPEN_WITHIN).await {
+    let is_ours = reader.keeps_session(OPEN_WITHIN).await;
+    let kept = match &is_ours {
         Ok(Some(false)) => false,
         Err(_) => return (sent, false),
         Ok(_) => {
@@ -256,6 +257,11 @@ async fn diagnose(mut sent: Sent, reader: &Reader) -> (Sent, bool) {
         let detail = format!("{}, although LISTEN stands", failure.detail);
         sent.sample = Failure::new(Reason::Timeout, detail).into();
         return (sent, false);
+    }
+    if matches!(is_ours, Ok(Some(true))) {
+        let detail = format!("{}, since LISTEN was lost: it is said again", failure.detail);
+        sent.sample = Failure::new(Reason::Timeout, detail).into();
+        return (sent, true);
     }
     let detail =
         "LISTEN is gone in the next transaction: a pooler in transaction mode takes the session away";

@@ -51,16 +51,15 @@ impl View {
     /// It may be another one than before.
     pub(super) async fn hearing_changed(
         &mut self,
-        connection: &Connection,
+        connection: &mut Connection,
         news: &mpsc::Sender<News>,
         listening: &watch::Sender<bool>,
         announced: &mut Option<Stopwatch>,
         announce: &mut Interval,
     ) {
         let listens = connection.hearing.listens();
-        let begins =
-            listening.send_if_modified(|before| std::mem::replace(before, listens) != listens) && listens;
-        if begins {
+        listening.send_if_modified(|before| std::mem::replace(before, listens) != listens);
+        if connection.begins() {
             *announced = None;
             announce.reset_immediately();
         }

@@ -9,6 +9,8 @@ use super::replicas;
 use crate::mesh::peer::Role;
 use crate::mesh::roster::{Sighting, Status};
 
+/// Begins the key of each row of `workspace_proxies`: the proxies as users know them, and not their replicas.
+pub(crate) const PROXY_KEY: &str = "proxy ";
 /// A proxy registers every 30 s; one that has not for ten minutes is not there.
 const PROXY_SEEN_MS: i64 = 600_000;
 const PROVISIONER_SEEN_MS: i64 = 300_000;
@@ -49,7 +51,7 @@ pub(super) fn proxy(row: &Row) -> Result<Option<Sighting>, Failure> {
     // Without a URL it has never registered.
     let is_there = !deleted && !url.is_empty() && age_ms.is_none_or(|age| age <= PROXY_SEEN_MS);
     Ok(is_there.then(|| Sighting {
-        key: format!("proxy {name}"),
+        key: format!("{PROXY_KEY}{name}"),
         role: Some(Role::Proxy),
         host_name: replicas::relay(&url).map(|address| address.host),
         relay: Some(url),

@@ -15,6 +15,10 @@ const WINDOW: Duration = Duration::from_secs(300);
 pub const FEWEST: u64 = 5;
 /// A page every 15 s, for the length of the window, and the one before.
 const PAGES_AT_MOST: usize = 22;
+/// Our clock and coderd's may differ by this much.
+const CLOCKS_DIFFER: Duration = Duration::from_secs(60);
+/// After so many pages of one process, the others are believed to be gone.
+const PAGES_OF_ONE: u32 = 10;
 
 /// Who carries coderd's messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -62,6 +66,8 @@ pub struct Pubsub {
 pub struct Page {
     /// When the process began, since the epoch, by its own clock.
     pub started: Option<Duration>,
+    /// When it was read, since the epoch, by our own clock.
+    pub read: Option<Duration>,
     /// Whether any query is counted, as `CODER_PROMETHEUS_COLLECT_DB_METRICS` asks.
     pub collects_queries: bool,
     /// Pings of the database, with the wait for a connection of the pool.
@@ -87,6 +93,14 @@ impl Page {
             .into_iter()
             .filter_map(|(which, backend, histogram)| Some((which, backend, histogram?)))
             .chain(pubsub)
+    }
+
+    /// Whether the process that it comes from ran beside the one of the page before, by when they began. A new one in the
+    /// place of an old one begins after the last page of that.
+    fn is_beside(&self, before: &Self) -> bool {
+        let (Some(started), Some(other)) = (self.started, before.started) else { return false };
+        let both_ran = before.read.is_some_and(|read| started + CLOCKS_DIFFER < read);
+        started != other && (started < other || both_ran)
     }
 
     /// Whether it comes from another process than the page before did: its counters began anew.
@@ -178,12 +192,16 @@ pub struct Pages {
     pages: VecDeque<(Duration, Page)>,
     failure: Option<String>,
     every: Duration,
+    /// When counters began anew last, without anything that would tell why.
+    fell: Option<Duration>,
+    /// When it was seen last that several processes answer at this address.
+    several: Option<Duration>,
 }
 
 impl Pages {
     /// None yet; one is expected every so often.
     pub fn new(every: Duration) -> Self {
-        Self { pages: VecDeque::new(), failure: None, every }
+        Self { pages: VecDeque::new(), failure: None, every, fell: None, several: None }
     }
 
     /// Takes in a page that was read at `now`; whether the one before had failed.
@@ -191,10 +209,19 @@ impl Pages {
         if let Some((at, last)) = self.pages.back()
             && page.is_restarted(last)
         {
-            // All counters of a new process began at nothing, after the last page of the old one.
             let began = *at;
+            let again = self.fell.is_some_and(|at| now.saturating_sub(at) <= self.memory());
+            let is_told_apart = page.started.is_some() && last.started.is_some();
+            let several = page.is_beside(last) || (again && !is_told_apart);
+            self.fell = Some(now);
             self.pages.clear();
-            self.pages.push_back((began, Page::default()));
+            if several {
+                // The counters of two processes have no difference.
+                self.several = Some(now);
+            } else {
+                // All counters of a new process began at nothing, after the last page of the old one.
+                self.pages.push_back((began, Page::default()));
+            }
         }
         self.pages.push_back((now, page));
         let window = WINDOW.max(self.every);
@@ -205,6 +232,16 @@ impl Pages {
             self.pages.pop_front();
         }
         self.failure.take().is_some()
+    }
+
+    /// Whether several processes answer at this address, as behind a Service over several replicas: then it is known of none
+    /// of them what it did between two pages.
+    pub fn are_of_several(&self, now: Duration) -> bool {
+        self.several.is_some_and(|at| now.saturating_sub(at) <= self.memory())
+    }
+
+    fn memory(&self) -> Duration {
+        WINDOW.max(self.every * PAGES_OF_ONE)
     }
 
     /// Takes in that there was no page, and why; whether that is news.
@@ -343,6 +380,42 @@ mod tests {
         assert_eq!((grew.count(), grew.covered), (17, Some(at(30))), "although no counter fell");
         let same = pages([(0, started(5, pings(10, 0))), (30, started(5, pings(12, 5)))]).ping().unwrap();
         assert_eq!(same.count(), 7);
+    }
+
+    #[test]
+    fn several_processes_at_one_address_are_told_from_a_restart_and_have_no_difference() {
+        let page = |started, read, count| Page {
+            started: Some(at(started)),
+            read: Some(at(read)),
+            ..pings(count, 0)
+        };
+        // A Service over two replicas that have run for days.
+        let mut service = pages([(0, page(100, 9000, 1000))]);
+        assert!(!service.are_of_several(at(0)));
+        service.read(page(200, 9030, 7000), at(30));
+        assert!(service.are_of_several(at(30)), "both ran when the first was asked");
+        let ping = service.ping().unwrap();
+        assert_eq!((ping.count(), ping.covered), (7000, None), "no difference of two processes");
+        for turn in 2..=20_u64 {
+            service.read(page(200, 9000 + 30 * turn, 7000 + 6 * turn), at(30 * turn));
+        }
+        assert!(!service.are_of_several(at(600)), "one of them is left");
+        // What began before the one that was asked last is no successor of it, whatever the clocks say.
+        let mut back = pages([(0, Page { read: None, ..page(200, 0, 5) })]);
+        back.read(Page { read: None, ..page(100, 0, 9) }, at(30));
+        assert!(back.are_of_several(at(30)));
+        // A restart, and one by a clock that is a little behind ours.
+        let restarted = pages([(0, page(100, 9000, 1000)), (30, page(9010, 9030, 7))]);
+        let behind = pages([(0, page(100, 9000, 1000)), (30, page(8950, 9030, 7))]);
+        assert!(!restarted.are_of_several(at(30)) && !behind.are_of_several(at(30)));
+        assert_eq!(restarted.ping().unwrap().covered, Some(at(30)));
+        // Without that, counters that fall once may be a restart, and twice within the window are none.
+        let unknown = [1000, 7, 1010, 13];
+        let mut unknown = unknown.iter().zip(0..).map(|(count, turn)| (30 * turn, pings(*count, 0)));
+        let mut pages = pages(unknown.by_ref().take(3));
+        assert!(!pages.are_of_several(at(60)));
+        pages.read(unknown.next().unwrap().1, at(90));
+        assert!(pages.are_of_several(at(90)));
     }
 
     #[test]

@@ -82,6 +82,7 @@ pub(super) fn hint(link: &Link, view: &View<'_>, judgement: &Judgement, rule: &R
                 "the other side ended the connection: see its log for a restart or a crash"
             }
             (Failed::Status, _) => "ask the server's log why it does not answer with success",
+            (Failed::NoRelay, _) => "set CODER_DERP_SERVER_ENABLE to true, unless it is false on purpose",
             (Failed::Protocol, _) => "check that the address is that of the kind of server that was named",
             (Failed::Local, _) => {
                 "this machine refused: check open files (ulimit -n), permissions and local firewall"

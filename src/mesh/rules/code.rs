@@ -90,6 +90,8 @@ pub enum Code {
     NatsUnconfirmed,
     /// A relay answers, and the replica's health does not.
     ReplicaUnhealthy,
+    /// A replica answers where its relay should, and relays nothing.
+    RelayOff,
     /// Something nearer than the replica answers TCP in its place.
     TcpRedirected,
     /// TCP takes far longer than the echo.
@@ -132,7 +134,7 @@ pub enum Code {
 
 impl Code {
     /// All of them.
-    pub const ALL: [Self; 57] = [
+    pub const ALL: [Self; 58] = [
         Self::Blind,
         Self::FewCoderd,
         Self::ManyCoderd,
@@ -171,6 +173,7 @@ impl Code {
         Self::NatsUnreachable,
         Self::NatsUnconfirmed,
         Self::ReplicaUnhealthy,
+        Self::RelayOff,
         Self::TcpRedirected,
         Self::PathsDiffer,
         Self::AutoscaledCoderd,

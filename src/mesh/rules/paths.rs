@@ -114,8 +114,8 @@ pub(super) fn unhealthy(seen: &Seen<'_>) -> Vec<Draft> {
     let mut drafts = Vec::new();
     for server in alive(seen) {
         let answering = || rows(seen, server, Kind::Relay).filter(|row| answers(row) == Some(true));
-        let refused: Vec<_> =
-            answering().filter(|row| row.reaches() == Some(false)).map(|row| row.source.clone()).collect();
+        let refused = answering().filter(|row| row.reaches() == Some(false) && !relays_nothing(row));
+        let refused: Vec<_> = refused.map(|row| row.source.clone()).collect();
         let says_no = |agent: &str| {
             rows(seen, server, Kind::Http).any(|row| row.source == agent && row.reaches() == Some(false))
         };
@@ -136,6 +136,31 @@ pub(super) fn unhealthy(seen: &Seen<'_>) -> Vec<Draft> {
     drafts
 }
 
+/// A replica that answers where its relay should, and relays nothing.
+pub(super) fn off(seen: &Seen<'_>) -> Vec<Draft> {
+    let mut drafts = Vec::new();
+    for server in alive(seen) {
+        let agents: Vec<_> = rows(seen, server, Kind::Relay)
+            .filter(|row| relays_nothing(row))
+            .map(|row| row.source.clone())
+            .collect();
+        if agents.is_empty() {
+            continue;
+        }
+        let name = seen.name(server);
+        let evidence = format!(
+            "{name} answers {}, with a web page or a status 404 and not as a relay does",
+            listed(&agents)
+        );
+        drafts.push(Draft::new(Code::RelayOff, [name], evidence).seen_by(agents));
+    }
+    drafts
+}
+
+fn relays_nothing(row: &Row) -> bool {
+    row.reaches() == Some(false) && row.reason == Reason::NoRelay.as_str()
+}
+
 /// What name and which authority a relay's certificate is for, an agent has to be told.
 fn fails_in_tls(row: &Row) -> bool {
     row.reason == Reason::Tls.as_str()
@@ -143,7 +168,7 @@ fn fails_in_tls(row: &Row) -> bool {
 
 /// Whether whatever is there answers at all: an HTTP status that is no success came all the way.
 fn answers(row: &Row) -> Option<bool> {
-    row.reaches().map(|reaches| reaches || row.reason == Reason::Status.as_str())
+    row.reaches().map(|reaches| reaches || row.reason == Reason::Status.as_str() || relays_nothing(row))
 }
 
 /// TCP that does not go where the echo goes.
@@ -359,6 +384,18 @@ mod tests {
         change(&mut topology, "a", "b", Kind::Relay, |row| row.reason = "status".into());
         let expected = "the relay of b answers agent-a with an error";
         assert_eq!(found(&topology), one(Code::ReplicaUnhealthy, &["b"], expected));
+    }
+
+    #[test]
+    fn a_replica_whose_relay_is_switched_off_is_not_ill() {
+        let mut topology = sound();
+        lose(&mut topology, "a", "b", Kind::Relay);
+        change(&mut topology, "a", "b", Kind::Relay, |row| row.reason = "no_relay".into());
+        let expected = "b answers agent-a, with a web page or a status 404 and not as a relay does";
+        assert_eq!(found(&topology), one(Code::RelayOff, &["b"], expected));
+        lose(&mut topology, "a", "b", Kind::Http);
+        let codes: Vec<_> = found(&topology).into_iter().map(|(code, ..)| code).collect();
+        assert_eq!(codes, [Code::ReplicaUnhealthy, Code::RelayOff], "but for its health");
     }
 
     #[test]

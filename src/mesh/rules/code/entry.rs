@@ -169,6 +169,11 @@ impl Code {
                 Warning,
                 "See the replica's log: it runs and does not call itself well.",
             ),
+            Self::RelayOff => (
+                "relay_off",
+                Info,
+                "Nothing, where CODER_DERP_SERVER_ENABLE is false on purpose; else set it to true.",
+            ),
             Self::TcpRedirected => (
                 "tcp_redirected",
                 Warning,
