@@ -82,17 +82,28 @@ struct WrittenRow {
     p50_us: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     p95_us: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    p99_us: Option<u64>,
     n: u32,
+    #[serde(default)]
+    lost: u32,
+    #[serde(default)]
+    for_ms: u64,
     #[serde(default)]
     span_us: u64,
 }
 
-/// As bytes. Rows that find no room are left out; with as many links as that, all letters are full ones of a part.
-pub fn encode(identity: &Identity, full: bool, rows: &[&Row]) -> Result<Vec<u8>, serde_json::Error> {
+/// As bytes, at `now`. Rows that find no room are left out; with as many links as that, all letters are full ones of a part.
+pub fn encode(
+    identity: &Identity,
+    full: bool,
+    rows: &[&Row],
+    now: Duration,
+) -> Result<Vec<u8>, serde_json::Error> {
     let mut written = Written::of(identity, full);
     let mut room = LENGTH_AT_MOST.saturating_sub(serde_json::to_vec(&written)?.len() + 16);
     for row in rows {
-        let value = serde_json::to_value(WrittenRow::of(row))?;
+        let value = serde_json::to_value(WrittenRow::of(row, now))?;
         let length = serde_json::to_vec(&value)?.len() + 1;
         let Some(left) = room.checked_sub(length) else { break };
         room = left;
@@ -179,8 +190,9 @@ fn row(value: serde_json::Value) -> Option<Row> {
     }
     let micros = |us: Option<u64>| us.map(Duration::from_micros);
     let (min, p50, p95) = (micros(row.min_us), micros(row.p50_us), micros(row.p95_us));
+    let p99 = micros(row.p99_us);
     // Figures that contradict each other were not measured.
-    if min > p50.or(min) || p50 > p95.or(p50) {
+    if min > p50.or(min) || p50 > p95.or(p50) || p95 > p99.or(p95) {
         return None;
     }
     Some(Row {
@@ -194,13 +206,16 @@ fn row(value: serde_json::Value) -> Option<Row> {
         min,
         p50,
         p95,
+        p99,
         samples: row.n,
+        lost: row.lost,
+        since: Duration::from_millis(row.for_ms),
         span: Duration::from_micros(row.span_us),
     })
 }
 
 impl WrittenRow {
-    fn of(row: &Row) -> Self {
+    fn of(row: &Row, now: Duration) -> Self {
         let micros = |duration: Option<Duration>| duration.and_then(|d| u64::try_from(d.as_micros()).ok());
         Self {
             target: row.target.clone(),
@@ -212,7 +227,10 @@ impl WrittenRow {
             min_us: micros(row.min),
             p50_us: micros(row.p50),
             p95_us: micros(row.p95),
+            p99_us: micros(row.p99),
             n: row.samples,
+            lost: row.lost,
+            for_ms: u64::try_from(now.saturating_sub(row.since).as_millis()).unwrap_or(u64::MAX),
             span_us: micros(Some(row.span)).unwrap_or(0),
         }
     }
@@ -277,14 +295,17 @@ mod tests {
             min: Some(Duration::from_micros(900)),
             p50: Some(Duration::from_micros(1000)),
             p95: None,
+            p99: None,
             samples: 300,
+            lost: 7,
+            since: Duration::from_secs(42),
             span: Duration::from_secs(300),
         }
     }
 
     #[test]
     fn what_is_written_is_read_again() {
-        let bytes = encode(&identity(), true, &[&row("db")]).unwrap();
+        let bytes = encode(&identity(), true, &[&row("db")], Duration::from_secs(84)).unwrap();
         let letter = decode(&bytes).unwrap();
         assert_eq!(
             letter,
@@ -345,7 +366,7 @@ mod tests {
     #[test]
     fn a_letter_is_never_longer_than_it_may_be() {
         let rows: Vec<_> = (0..1000).map(|i| row(&format!("{i}-{}", "t".repeat(200)))).collect();
-        let bytes = encode(&identity(), true, &rows.iter().collect::<Vec<_>>()).unwrap();
+        let bytes = encode(&identity(), true, &rows.iter().collect::<Vec<_>>(), Duration::ZERO).unwrap();
         assert!(bytes.len() <= LENGTH_AT_MOST, "{}", bytes.len());
         assert!(decode(&bytes).unwrap().rows.len() > 100);
     }

@@ -41,6 +41,7 @@ pub mod histogram;
 pub mod history;
 pub mod hour;
 pub mod links;
+pub mod matrix;
 pub mod meter;
 pub mod neighbours;
 pub mod openings;

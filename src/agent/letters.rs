@@ -163,8 +163,9 @@ impl Agent {
             .map(|(id, _)| id)
             .collect();
         let everything: Vec<&Row> = rows.values().collect();
-        let encoded = exchange::encode(&identity, true, &everything)
-            .and_then(|full| Ok((full, exchange::encode(&identity, false, &changed)?)));
+        let now = self.age();
+        let encoded = exchange::encode(&identity, true, &everything, now)
+            .and_then(|full| Ok((full, exchange::encode(&identity, false, &changed, now)?)));
         let (full, difference): (Arc<[u8]>, Arc<[u8]>) = match encoded {
             Ok((full, difference)) => (full.into(), difference.into()),
             Err(error) => {
@@ -204,7 +205,10 @@ pub(super) fn row(watch: &Watch) -> Row {
         min: if watch.link.kind == Kind::Postgres { network.min() } else { rtt.min() },
         p50: rtt.quantile(0.5),
         p95: rtt.quantile(0.95),
+        p99: rtt.quantile(0.99),
         samples: view.judged(),
+        lost: view.without_reply(),
+        since: watch.standing().1,
         span: watch.terms().interval * view.slots(),
     }
 }

@@ -81,8 +81,14 @@ pub struct Row {
     pub p50: Option<Duration>,
     /// 95th percentile.
     pub p95: Option<Duration>,
+    /// 99th percentile; older agents do not say it.
+    pub p99: Option<Duration>,
     /// How many outcomes these rest on.
     pub samples: u32,
+    /// How many of the last outcomes got no reply; older agents do not say it.
+    pub lost: u32,
+    /// Since when it stands so, by the clock of who reads it.
+    pub since: Duration,
     /// Over how long they came.
     pub span: Duration,
 }
@@ -99,11 +105,13 @@ impl Row {
             || moved(self.min, before.min)
             || moved(self.p50, before.p50)
             || moved(self.p95, before.p95)
+            || moved(self.p99, before.p99)
+            || self.lost.abs_diff(before.lost) > 2 + before.lost / 10
             || (self.samples >= 20) != (before.samples >= 20)
     }
 }
 
-/// What one agent wrote.
+/// What one agent wrote. Its rows say in `since` for how long they have stood so.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Letter {
     /// Who.
@@ -165,7 +173,9 @@ impl Whole {
         if full {
             agent.rows.clear();
         }
-        for row in rows {
+        for mut row in rows {
+            // A letter says for how long.
+            row.since = now.saturating_sub(row.since);
             let key = (row.target.clone(), row.kind);
             let has_room = agent.rows.len() < ROWS_AT_MOST && others + agent.rows.len() < ALL_ROWS_AT_MOST;
             if has_room || agent.rows.contains_key(&key) {
@@ -184,6 +194,11 @@ impl Whole {
     /// Everybody that has been heard of late, by name.
     pub fn agents(&self, now: Duration) -> impl Iterator<Item = &Agent> {
         self.agents.values().filter(move |agent| now.saturating_sub(agent.heard) < FRESH_FOR)
+    }
+
+    /// Everybody that has been heard of within the last ten minutes, by name.
+    pub fn all(&self) -> impl Iterator<Item = &Agent> {
+        self.agents.values()
     }
 
     /// What these agents say of themselves, for the roster.
@@ -220,7 +235,10 @@ mod tests {
             min: Some(Duration::from_micros(us)),
             p50: Some(Duration::from_micros(us)),
             p95: Some(Duration::from_micros(us)),
+            p99: None,
             samples: 100,
+            lost: 0,
+            since: Duration::ZERO,
             span: Duration::from_secs(100),
         }
     }

@@ -1,0 +1,362 @@
+//! The whole mesh as one picture: who measures whom, how each pair stands, and all of it in a sentence.
+//!
+//! Our own links are as they are now; the others' are as they were told, and stale when their agent has missed two letters. A stale
+//! row is history: it is shown and counts for nothing.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use probes::target::{HostPort, Kind};
+
+use super::cause::ms;
+use super::neighbours::{Stance, Stances};
+use super::peer::Role;
+use super::place::Place;
+use super::place::policy::Severity;
+use super::region::{Atlas, written};
+use super::roster::Member;
+use super::rules::held::Held;
+use super::rules::input::servers;
+use super::state::State;
+use super::whole::{Identity, Row, Whole};
+
+/// Letters come every five seconds: after two that did not come, what was told is history.
+pub const STALE_AFTER: Duration = Duration::from_secs(10);
+
+/// All of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Matrix {
+    /// In a word, since when, and in a sentence or two.
+    pub verdict: Verdict,
+    /// Everybody that measures, by name.
+    pub agents: Vec<AgentLine>,
+    /// Everything that is measured, by name and kind.
+    pub targets: Vec<TargetLine>,
+    /// Every pair.
+    pub cells: Vec<Cell>,
+    /// The same from zone to zone.
+    pub zone_pairs: Vec<ZonePair>,
+}
+
+/// The worst of all that is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// Of all judged pairs and of who stands where.
+    pub state: State,
+    /// Since when the oldest of the worst has been so.
+    pub since: Option<Duration>,
+    /// For people.
+    pub words: String,
+}
+
+/// Where something stands, as far as anybody said.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Spot {
+    /// The machine.
+    pub node: Option<String>,
+    /// The zone.
+    pub zone: Option<String>,
+    /// The region.
+    pub region: Option<String>,
+    /// Who says so.
+    pub by: Option<String>,
+}
+
+/// One that measures.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AgentLine {
+    /// Its name.
+    pub name: String,
+    /// What it stands beside.
+    pub role: Option<Role>,
+    /// Whether there is anything beside it.
+    pub is_idle: bool,
+    /// Where.
+    pub spot: Spot,
+    /// Its version.
+    pub version: String,
+    /// How long ago it wrote; `None` of ourselves.
+    pub heard: Option<Duration>,
+    /// What it told is history.
+    pub stale: bool,
+    /// It gets too little CPU to measure.
+    pub starved: bool,
+    /// How many links it has.
+    pub links: usize,
+}
+
+/// One that is measured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TargetLine {
+    /// Its name.
+    pub name: String,
+    /// How.
+    pub kind: Kind,
+    /// What it is.
+    pub role: Option<Role>,
+    /// Where.
+    pub spot: Spot,
+}
+
+/// One pair.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Cell {
+    /// Who measures.
+    pub source: String,
+    /// How it stands, with the target's name as everybody calls it.
+    pub row: Row,
+    /// It was told too long ago.
+    pub stale: bool,
+    /// The other way round takes far longer or far shorter.
+    pub lopsided: bool,
+}
+
+impl Cell {
+    /// Whether it is held against a budget and says something about now.
+    pub fn counts(&self) -> bool {
+        self.row.budget.is_some() && !self.stale
+    }
+
+    /// The share of the last outcomes that got no reply; `None` without any.
+    pub fn loss(&self) -> Option<f64> {
+        let all = self.row.samples.max(self.row.lost);
+        (all > 0).then(|| f64::from(self.row.lost) / f64::from(all))
+    }
+}
+
+/// All pairs from one zone to another.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ZonePair {
+    /// From where: zone and region.
+    pub source: [Option<String>; 2],
+    /// To where.
+    pub target: [Option<String>; 2],
+    /// How.
+    pub kind: Kind,
+    /// How many pairs.
+    pub cells: usize,
+    /// The worst of them.
+    pub state: State,
+    /// The slowest median.
+    pub p50: Option<Duration>,
+    /// The slowest 95th percentile.
+    pub p95: Option<Duration>,
+    /// The greatest loss.
+    pub loss: Option<f64>,
+}
+
+/// What is looked at.
+pub struct Sight<'a> {
+    /// Who we are.
+    pub own: &'a Identity,
+    /// Our own links.
+    pub rows: Vec<Row>,
+    /// What the others told.
+    pub whole: &'a Whole,
+    /// Everybody that is known.
+    pub members: &'a [Member],
+    /// Where regions are.
+    pub atlas: &'a Atlas,
+    /// What is wrong with who stands where.
+    pub findings: &'a [Held],
+    /// Now.
+    pub now: Duration,
+}
+
+/// Puts the picture together.
+pub fn picture(sight: &Sight<'_>) -> Matrix {
+    let spots = Spots::of(sight);
+    let stances = Stances::of(sight.members);
+    let others = sight.whole.all().filter(|agent| agent.identity.name != sight.own.name);
+    let others = others.map(|agent| {
+        let heard = sight.now.saturating_sub(agent.heard);
+        (&agent.identity, agent.rows.values().cloned().collect::<Vec<_>>(), Some(heard))
+    });
+    let (mut agents, mut cells) = (Vec::new(), Vec::new());
+    for (identity, rows, heard) in std::iter::once((sight.own, sight.rows.clone(), None)).chain(others) {
+        let stale = heard.is_some_and(|heard| heard >= STALE_AFTER);
+        let starving = rows.iter().filter(|row| row.state == State::Stale && row.reason == "self").count();
+        agents.push(AgentLine {
+            name: identity.name.clone(),
+            role: identity.role,
+            is_idle: stances.stance(&identity.sighting()) == Stance::Idle,
+            spot: spots.of_name(&identity.name),
+            version: identity.version.clone(),
+            heard,
+            stale,
+            starved: starving * 2 > rows.len(),
+            links: rows.len(),
+        });
+        cells.extend(rows.into_iter().map(|mut row| {
+            row.target = spots.called(row.target, row.kind);
+            Cell { source: identity.name.clone(), row, stale, lopsided: false }
+        }));
+    }
+    agents.sort_by(|a, b| a.name.cmp(&b.name));
+    cells.sort_by(|a, b| (&a.source, a.row.kind, &a.row.target).cmp(&(&b.source, b.row.kind, &b.row.target)));
+    mark_lopsided(&mut cells);
+    let targets: BTreeMap<_, _> =
+        cells.iter().map(|cell| ((cell.row.target.clone(), cell.row.kind), cell.row.role)).collect();
+    let target = |((name, kind), role): ((String, Kind), Option<Role>)| {
+        let spot = spots.of_name(&name);
+        TargetLine { name, kind, role, spot }
+    };
+    Matrix {
+        verdict: verdict(&cells, &agents, sight.findings),
+        zone_pairs: zone_pairs(&cells, &spots),
+        agents,
+        targets: targets.into_iter().map(target).collect(),
+        cells,
+    }
+}
+
+/// Everybody's spot and name by each of their names.
+struct Spots {
+    spots: BTreeMap<String, Spot>,
+    reflectors: BTreeMap<HostPort, String>,
+}
+
+impl Spots {
+    fn of(sight: &Sight<'_>) -> Self {
+        let mut spots = BTreeMap::new();
+        let spot = |node: Option<&String>, place: &Place| Spot {
+            node: node.cloned(),
+            zone: place.zones.first().cloned(),
+            region: place.region.as_ref().map(written),
+            by: place.region.as_ref().map(|_| place.by.clone()),
+        };
+        for server in servers(sight.members) {
+            let known = spot(server.node.as_ref(), &Place::weigh(&server.claims, sight.atlas));
+            for name in std::iter::once(server.name).chain(server.known_as) {
+                spots.entry(name).or_insert_with(|| known.clone());
+            }
+        }
+        let told = sight.whole.all().map(|agent| &agent.identity).chain([sight.own]);
+        let mut reflectors = BTreeMap::new();
+        for identity in told {
+            // What other sources claim of an agent is on its member.
+            let member = sight.members.iter().find(|member| {
+                member.is_agent() && member.facts.agent.as_deref() == Some(identity.name.as_str())
+            });
+            let claims = member.map_or(&identity.claims, |member| &member.facts.claims);
+            let place = Place::weigh(claims, sight.atlas);
+            spots.insert(identity.name.clone(), spot(identity.node.as_ref(), &place));
+            for reflector in &identity.reflectors {
+                reflectors.insert(reflector.clone(), identity.name.clone());
+            }
+        }
+        Self { spots, reflectors }
+    }
+
+    fn of_name(&self, name: &str) -> Spot {
+        let host = || HostPort::parse(name.split('/').next().unwrap_or(name), None).ok().map(|at| at.host);
+        let found = self.spots.get(name).cloned();
+        found.or_else(|| self.spots.get(&host()?).cloned()).unwrap_or_default()
+    }
+
+    /// An agent that somebody was given by its address is the same as the one that others found.
+    fn called(&self, target: String, kind: Kind) -> String {
+        let known = (kind == Kind::Peer).then(|| HostPort::parse(&target, None).ok()).flatten();
+        known.and_then(|address| self.reflectors.get(&address).cloned()).unwrap_or(target)
+    }
+}
+
+/// Half as long again one way, and a millisecond at least.
+fn mark_lopsided(cells: &mut [Cell]) {
+    let medians: BTreeMap<_, _> = cells
+        .iter()
+        .filter(|cell| cell.row.kind == Kind::Peer && !cell.stale)
+        .filter_map(|cell| Some(((cell.source.clone(), cell.row.target.clone()), cell.row.p50?)))
+        .collect();
+    for cell in cells.iter_mut().filter(|cell| cell.row.kind == Kind::Peer && !cell.stale) {
+        let back = medians.get(&(cell.row.target.clone(), cell.source.clone()));
+        if let (Some(there), Some(back)) = (cell.row.p50, back) {
+            let (fast, slow) = (there.min(*back), there.max(*back));
+            cell.lopsided = slow - fast >= Duration::from_millis(1) && slow >= fast * 3 / 2;
+        }
+    }
+}
+
+fn zone_pairs(cells: &[Cell], spots: &Spots) -> Vec<ZonePair> {
+    let mut pairs = BTreeMap::<_, ZonePair>::new();
+    for cell in cells {
+        let at = |name: &str| {
+            let spot = spots.of_name(name);
+            [spot.zone, spot.region]
+        };
+        let (source, target, kind) = (at(&cell.source), at(&cell.row.target), cell.row.kind);
+        let state = if cell.stale { State::Stale } else { cell.row.state };
+        let pair = pairs.entry((source.clone(), target.clone(), kind)).or_insert_with(|| ZonePair {
+            source,
+            target,
+            kind,
+            cells: 0,
+            state,
+            p50: None,
+            p95: None,
+            loss: None,
+        });
+        pair.cells += 1;
+        pair.state = pair.state.max(state);
+        pair.p50 = pair.p50.max(cell.row.p50);
+        pair.p95 = pair.p95.max(cell.row.p95);
+        pair.loss = match (pair.loss, cell.loss()) {
+            (Some(one), Some(other)) => Some(one.max(other)),
+            (one, other) => one.or(other),
+        };
+    }
+    pairs.into_values().collect()
+}
+
+fn verdict(cells: &[Cell], agents: &[AgentLine], findings: &[Held]) -> Verdict {
+    let judged: Vec<_> = cells.iter().filter(|cell| cell.counts()).collect();
+    let worst = judged.iter().map(|cell| cell.row.state).max();
+    let wrong = findings.iter().filter(|held| held.is_news && held.finding.severity == Severity::Fail);
+    let state = match (worst, wrong.clone().next()) {
+        (worst, Some(_)) => worst.unwrap_or(State::Breach).max(State::Breach),
+        (worst, None) => worst.unwrap_or(State::Unknown),
+    };
+    let of_worst = judged.iter().filter(|cell| cell.row.state == state).map(|cell| cell.row.since);
+    let since = of_worst.chain(wrong.clone().map(|held| held.since)).min();
+    let count = |state: State| judged.iter().filter(|cell| cell.row.state == state).count();
+    let (over, silent, risk) = (count(State::Breach), count(State::Unreachable), count(State::AtRisk));
+    let all = judged.len();
+    let of_all = if all == 1 { "the judged path".to_owned() } else { format!("{all} judged paths") };
+    let mut words = Vec::new();
+    if all == 0 {
+        words.push("Nothing is judged yet".to_owned());
+    } else if over + silent == 0 && count(State::Ok) == all {
+        words.push(format!("All of {of_all} are within their budget"));
+    }
+    for (number, one, many) in [
+        (over, "is over its budget", "are over their budget"),
+        (silent, "does not answer", "do not answer"),
+        (risk, "is close to its budget", "are close to their budget"),
+        (count(State::Unknown), "is not known yet", "are not known yet"),
+        (count(State::Stale), "tells nothing new", "tell nothing new"),
+        (count(State::Left), "has said goodbye", "have said goodbye"),
+    ] {
+        if number > 0 {
+            words.push(format!("{number} of {of_all} {}", if number == 1 { one } else { many }));
+        }
+    }
+    words.extend(wrong.take(2).map(|held| capital(&held.finding.evidence)));
+    let stale: Vec<_> = agents.iter().filter(|agent| agent.stale).map(|agent| agent.name.as_str()).collect();
+    match &*stale {
+        [] => {}
+        [one] => words.push(format!("{one} has not been heard of")),
+        [one, rest @ ..] => words.push(format!("{one} and {} more have not been heard of", rest.len())),
+    }
+    let database =
+        judged.iter().filter(|cell| cell.row.kind == Kind::Postgres).filter_map(|cell| cell.row.p95).max();
+    if let Some(p95) = database.filter(|_| words.len() < 4) {
+        words.push(format!("PostgreSQL's p95 is {} at most", ms(p95)));
+    }
+    Verdict { state, since, words: words.join(". ") + "." }
+}
+
+fn capital(sentence: &str) -> String {
+    let mut characters = sentence.chars();
+    let first = characters.next().map(|first| first.to_uppercase().to_string());
+    first.unwrap_or_default() + characters.as_str()
+}
