@@ -321,12 +321,15 @@ fn verdict(cells: &[Cell], agents: &[AgentLine], findings: &[Held]) -> Verdict {
     let count = |state: State| judged.iter().filter(|cell| cell.row.state == state).count();
     let (over, silent, risk) = (count(State::Breach), count(State::Unreachable), count(State::AtRisk));
     let all = judged.len();
-    let of_all = if all == 1 { "the judged path".to_owned() } else { format!("{all} judged paths") };
+    let of_all = format!("{all} judged {}", if all == 1 { "path" } else { "paths" });
     let mut words = Vec::new();
     if all == 0 {
         words.push("Nothing is judged yet".to_owned());
-    } else if over + silent == 0 && count(State::Ok) == all {
-        words.push(format!("All of {of_all} are within their budget"));
+    } else if count(State::Ok) == all {
+        words.push(match all {
+            1 => "The only judged path is within its budget".to_owned(),
+            _ => format!("All {of_all} are within their budget"),
+        });
     }
     for (number, one, many) in [
         (over, "is over its budget", "are over their budget"),
@@ -359,4 +362,181 @@ fn capital(sentence: &str) -> String {
     let mut characters = sentence.chars();
     let first = characters.next().map(|first| first.to_uppercase().to_string());
     first.unwrap_or_default() + characters.as_str()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use super::super::region::name;
+    use super::super::roster::{Claim, Roster, Source};
+    use super::super::rules::TopologyFinding;
+    use super::super::rules::code::Code;
+    use super::super::whole::Letter;
+    use super::*;
+
+    const TEN: Option<Duration> = Some(Duration::from_millis(10));
+
+    fn row(target: &str, kind: Kind, us: u64, state: State) -> Row {
+        let at = Some(Duration::from_micros(us));
+        Row {
+            target: target.into(),
+            kind,
+            role: Some(if kind == Kind::Postgres { Role::Postgres } else { Role::Coderd }),
+            state,
+            reason: "x".into(),
+            budget: TEN,
+            min: at,
+            p50: at,
+            p95: at,
+            p99: at,
+            samples: 100,
+            lost: 0,
+            since: Duration::from_secs(7),
+            span: Duration::from_secs(100),
+        }
+    }
+
+    fn identity(called: &str, last: u8, zone: &str) -> Identity {
+        Identity {
+            name: called.into(),
+            role: Some(Role::Coderd),
+            claims: vec![Claim {
+                trust: 4,
+                by: "IMDS".into(),
+                region: name("aws/us-east-1"),
+                zone: Some(zone.into()),
+            }],
+            addresses: [IpAddr::from([10, 0, 0, last])].into(),
+            reflectors: vec![HostPort { host: format!("10.0.0.{last}"), port: 9862 }],
+            ..Identity::default()
+        }
+    }
+
+    struct Mesh {
+        own: Identity,
+        rows: Vec<Row>,
+        whole: Whole,
+        members: Vec<Member>,
+    }
+
+    /// Us and two others; b was told of us by our address.
+    fn mesh() -> Mesh {
+        let all = [identity("a", 1, "az-1"), identity("b", 2, "az-1"), identity("c", 3, "az-2")];
+        let mut whole = Whole::default();
+        let mut told = |who: usize, rows: Vec<Row>, at| {
+            let from = all[who].clone();
+            let ip = *from.addresses.first().unwrap();
+            let letter = Letter { from, full: true, rows, dropped: 0, proxies: None };
+            whole.hear(letter, ip, Duration::from_secs(at));
+        };
+        told(
+            1,
+            vec![row("10.0.0.1:9862", Kind::Peer, 3000, State::Ok), row("c", Kind::Peer, 900, State::Ok)],
+            100,
+        );
+        told(
+            2,
+            vec![
+                row("a", Kind::Peer, 12_000, State::Breach),
+                row("db:5432/coder", Kind::Postgres, 1800, State::Ok),
+            ],
+            100,
+        );
+        let mut roster = Roster::default();
+        roster.hear(Source::Exchange, all.iter().map(Identity::sighting).collect(), Duration::ZERO);
+        let [own, ..] = all;
+        let rows = vec![row("b", Kind::Peer, 900, State::Ok), row("c", Kind::Peer, 11_900, State::Breach)];
+        Mesh { own, rows, whole, members: roster.members() }
+    }
+
+    fn picture(mesh: &Mesh, findings: &[Held], now: u64) -> Matrix {
+        super::picture(&Sight {
+            own: &mesh.own,
+            rows: mesh.rows.clone(),
+            whole: &mesh.whole,
+            members: &mesh.members,
+            atlas: &Atlas::built_in(),
+            findings,
+            now: Duration::from_secs(now),
+        })
+    }
+
+    fn cell<'a>(matrix: &'a Matrix, source: &str, target: &str) -> &'a Cell {
+        matrix.cells.iter().find(|cell| cell.source == source && cell.row.target == target).unwrap()
+    }
+
+    #[test]
+    fn every_pair_is_there_under_one_name_and_one_that_is_slow_one_way_is_marked() {
+        let matrix = picture(&mesh(), &[], 101);
+        assert_eq!(matrix.cells.len(), 6);
+        assert_eq!(
+            matrix.agents.iter().map(|agent| agent.name.as_str()).collect::<Vec<_>>(),
+            ["a", "b", "c"]
+        );
+        assert!(cell(&matrix, "b", "a").lopsided && cell(&matrix, "a", "b").lopsided, "3.0 and 0.9 ms");
+        assert!(!cell(&matrix, "c", "a").lopsided, "12.0 and 11.9 ms");
+        let zones: Vec<_> = matrix.targets.iter().map(|target| target.spot.zone.as_deref()).collect();
+        assert_eq!(zones, [Some("az-1"), Some("az-1"), Some("az-2"), None]);
+        assert_eq!(
+            matrix.verdict.words,
+            "2 of 6 judged paths are over their budget. PostgreSQL's p95 is 1.80 ms at most."
+        );
+        assert_eq!(
+            (matrix.verdict.state, matrix.verdict.since),
+            (State::Breach, Some(Duration::from_secs(7)))
+        );
+    }
+
+    #[test]
+    fn who_is_not_heard_of_for_two_letters_is_history_and_counts_for_nothing() {
+        let mesh = mesh();
+        let matrix = picture(&mesh, &[], 110);
+        assert!(matrix.agents.iter().all(|agent| agent.stale == (agent.name != "a")));
+        assert!(cell(&matrix, "c", "a").stale && !cell(&matrix, "a", "c").stale);
+        assert!(!cell(&matrix, "a", "b").lopsided, "the other way round is not known any more");
+        assert_eq!(
+            matrix.verdict.words,
+            "1 of 2 judged paths is over its budget. b and 1 more have not been heard of."
+        );
+        assert!(picture(&mesh, &[], 109).agents.iter().all(|agent| !agent.stale));
+    }
+
+    #[test]
+    fn a_zone_pair_is_as_bad_as_its_worst_pair() {
+        let matrix = picture(&mesh(), &[], 101);
+        let pairs = |source: &str, target: &str| {
+            let named = |zone: &[Option<String>; 2], name: &str| zone[0].as_deref() == Some(name);
+            let mut found = matrix
+                .zone_pairs
+                .iter()
+                .filter(|pair| named(&pair.source, source) && named(&pair.target, target));
+            let pair = found.next().unwrap();
+            (pair.cells, pair.state, pair.p50.unwrap().as_micros())
+        };
+        assert_eq!(pairs("az-1", "az-2"), (2, State::Breach, 11_900));
+        assert_eq!(pairs("az-1", "az-1"), (2, State::Ok, 3000));
+    }
+
+    #[test]
+    fn a_wrong_place_is_a_breach_although_every_pair_is_fast() {
+        let mut mesh = mesh();
+        mesh.rows.truncate(1);
+        mesh.whole = Whole::default();
+        let code = Code::CoderdCrossRegion;
+        let finding = TopologyFinding {
+            code,
+            severity: code.severity(),
+            subjects: vec!["c".into()],
+            evidence: "c stands in another region".into(),
+            remedy: code.remedy(),
+            anchor: code.anchor(),
+            vantage: Vec::new(),
+        };
+        let held = |is_news| [Held { finding: finding.clone(), since: Duration::from_secs(3), is_news }];
+        assert_eq!(picture(&mesh, &held(false), 9).verdict.state, State::Ok);
+        let verdict = picture(&mesh, &held(true), 9).verdict;
+        assert_eq!((verdict.state, verdict.since), (State::Breach, Some(Duration::from_secs(3))));
+        assert_eq!(verdict.words, "The only judged path is within its budget. C stands in another region.");
+    }
 }
