@@ -89,8 +89,12 @@ struct Alert {
 
 fn rules() -> Vec<Rule> {
     let files = ["deploy/prometheus/rules.yaml", "deploy/prometheus/alerts.yaml"];
-    let groups = files.iter().flat_map(|path| serde_saphyr::from_str::<RuleFile>(&text(path)).unwrap().groups);
-    groups.inspect(|group| assert!(group.name.starts_with("coder-probe-"))).flat_map(|group| group.rules).collect()
+    let groups =
+        files.iter().flat_map(|path| serde_saphyr::from_str::<RuleFile>(&text(path)).unwrap().groups);
+    groups
+        .inspect(|group| assert!(group.name.starts_with("coder-probe-")))
+        .flat_map(|group| group.rules)
+        .collect()
 }
 
 /// Each alert and its severity, as often as there are rules of it.
@@ -111,7 +115,8 @@ pub(crate) fn known() -> Known {
 
 fn test_files() -> Vec<PathBuf> {
     let directory = root().join("deploy/prometheus/tests");
-    let mut files: Vec<_> = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut files: Vec<_> =
+        std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
     files
 }

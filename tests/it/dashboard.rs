@@ -7,7 +7,8 @@ use serde_json::Value;
 
 use crate::alerts::known;
 
-const VARIABLES: &[&str] = &["datasource", "cluster", "namespace", "source", "target", "coder_namespace", "docs"];
+const VARIABLES: &[&str] =
+    &["datasource", "cluster", "namespace", "source", "target", "coder_namespace", "docs"];
 
 fn text(path: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
@@ -84,8 +85,12 @@ fn every_panel_says_what_it_shows_and_stands_where_no_other_does() {
     for panel in panels(&dashboard) {
         let title = &panel["title"];
         assert!(panel["description"].as_str().is_some_and(|text| text.ends_with('.')), "{title}");
-        let letters: BTreeSet<_> =
-            panel["targets"].as_array().unwrap().iter().map(|target| target["refId"].as_str().unwrap()).collect();
+        let letters: BTreeSet<_> = panel["targets"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|target| target["refId"].as_str().unwrap())
+            .collect();
         assert_eq!(letters.len(), panel["targets"].as_array().unwrap().len(), "{title}");
         assert!(!letters.is_empty(), "{title}");
     }
@@ -124,9 +129,13 @@ fn links_lead_to_chapters_that_exist() {
     all_of(&dashboard, "url", &mut links);
     assert!(links.len() > 20, "{}", links.len());
     for link in links.into_iter().map(|link| link.as_str().unwrap()) {
-        let (page, chapter) = link.strip_prefix("${docs}/").unwrap().split_once('#').unwrap_or((&link[8..], ""));
+        let (page, chapter) =
+            link.strip_prefix("${docs}/").unwrap().split_once('#').unwrap_or((&link[8..], ""));
         let text = text(&format!("docs/{page}"));
-        let exists = text.lines().filter_map(|line| line.strip_prefix("## ")).any(|line| line.to_lowercase() == chapter);
+        let exists = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("## "))
+            .any(|line| line.to_lowercase() == chapter);
         assert!(exists || chapter.is_empty() || chapter == "${__value.text}", "{link}");
     }
 }

@@ -36,9 +36,7 @@ fn words(label: &str) -> Option<BTreeSet<&'static str>> {
         "code" => Code::ALL.iter().map(|code| code.as_str()).collect(),
         "percentile" => ["p50", "p95", "p99", "max"].into(),
         "watched" => ["true", "false"].into(),
-        "outcome" => {
-            ["ok", "lost", "refused", "error", "skipped_self", "partial", "retryable"].into()
-        }
+        "outcome" => ["ok", "lost", "refused", "error", "skipped_self", "partial", "retryable"].into(),
         "connection" => ["kept", "fresh"].into(),
         "severity" => [Severity::Info, Severity::Warning, Severity::Fail].map(Severity::as_str).into(),
         _ => return None,
@@ -89,7 +87,9 @@ fn tokens(expression: &str) -> Vec<Token> {
             }
             _ if first.is_ascii_alphanumeric() || first == '_' => {
                 let mut word = String::from(first);
-                while let Some(next) = rest.next_if(|next| next.is_ascii_alphanumeric() || "_:.".contains(*next)) {
+                while let Some(next) =
+                    rest.next_if(|next| next.is_ascii_alphanumeric() || "_:.".contains(*next))
+                {
                     word.push(next);
                 }
                 found.push(Token::Word(word));
@@ -229,10 +229,7 @@ fn a_metric_a_label_or_a_word_that_nobody_exports_is_found() {
         ("coder_probe_peer_rtt_seconds", "nobody exports coder_probe_peer_rtt_seconds: "),
         ("coder_probe_path_state{quantile=\"p95\"}", "coder_probe_path_state has no label quantile: "),
         ("sum by (code) (coder_probe_path_state)", "nothing in it has the label code: "),
-        (
-            "coder_probe_path_state{state=~\"ok|broken\"}",
-            "state of coder_probe_path_state is never broken: ",
-        ),
+        ("coder_probe_path_state{state=~\"ok|broken\"}", "state of coder_probe_path_state is never broken: "),
     ] {
         assert_eq!(known.faults(wrong), [format!("{fault}{wrong}")]);
     }
