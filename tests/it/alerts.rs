@@ -6,6 +6,7 @@ use std::process::Command;
 
 use serde::Deserialize;
 
+use crate::house::busy;
 use crate::promql::{Known, read};
 
 fn root() -> &'static Path {
@@ -122,6 +123,7 @@ fn test_files() -> Vec<PathBuf> {
 }
 
 fn promtool(arguments: &[&str], files: &[PathBuf]) {
+    let _busy = busy();
     let run = Command::new("promtool").args(arguments).args(files).output().unwrap_or_else(|error| {
         panic!("promtool does not start: {error}; `bash tests/run.sh` installs what the tests need")
     });
@@ -238,5 +240,32 @@ fn every_rule_is_tested_where_it_fires_and_where_it_does_not() {
         let severity = rule.labels.unwrap().severity;
         assert!(fires.contains(&(name.clone(), severity.clone())), "no test makes {name} fire as {severity}");
         assert!(is_silent.contains(&name), "no test has {name} silent");
+    }
+}
+
+#[test]
+fn the_values_for_coders_own_chart_mount_the_rules_that_they_name() {
+    let values: serde_json::Value =
+        serde_saphyr::from_str(&text("deploy/grafana/coder-observability-values.yaml")).unwrap();
+    let prometheus = &values["prometheus"];
+    let named = prometheus["serverFiles"]["prometheus.yml"]["rule_files"].as_array().unwrap();
+    let named: BTreeSet<_> =
+        named.iter().map(|path| path.as_str().unwrap().strip_suffix("/*.yaml").unwrap()).collect();
+    assert!(named.contains("/etc/config/alerts-probe"), "{named:?}");
+    // The server reads them, and its reloader notices when they change.
+    for part in [&prometheus["server"], &prometheus["configmapReload"]["prometheus"]] {
+        let mounts = part["extraConfigmapMounts"].as_array().unwrap();
+        let mounted: BTreeSet<_> = mounts.iter().map(|mount| mount["mountPath"].as_str().unwrap()).collect();
+        assert_eq!(mounted, named);
+    }
+    let install = text("docs/alerts.md");
+    for name in ["probe-rules", "probe-dashboard"] {
+        assert!(
+            install.contains(&format!("kubectl create configmap {name} -n coder-observability")),
+            "{name}"
+        );
+        assert!(
+            text("deploy/grafana/coder-observability-values.yaml").contains(&format!("configMap: {name},"))
+        );
     }
 }

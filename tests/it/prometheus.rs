@@ -14,7 +14,7 @@ use probes::stopwatch::Stopwatch;
 use serde::Deserialize;
 
 use crate::dashboard::every_expression;
-use crate::house::pause;
+use crate::house::{busy, pause};
 
 /// A running Prometheus, which asks its targets and evaluates its rules every second.
 pub(crate) struct Prometheus {
@@ -250,6 +250,7 @@ fn coderd() -> String {
 
 #[test]
 fn every_expression_of_the_dashboard_yields_something_where_everything_is_exported() {
+    let _busy = busy();
     // While an agent is replaced, there may be two of one name for a moment.
     let agents = ["a", "b", "b"].map(|source| page(everything(source)));
     let prometheus = Prometheus::start(&[agents[0], agents[1], agents[2], page(coderd())]);
@@ -267,6 +268,7 @@ fn every_expression_of_the_dashboard_yields_something_where_everything_is_export
 
 #[test]
 fn a_real_prometheus_scrapes_records_and_alerts() {
+    let _busy = busy();
     let agent = page(
         "coder_probe_build_info{version=\"1\"} 1\n\
          coder_probe_path_budget_seconds{source=\"a\",target=\"db\",target_kind=\"postgres\"} 0.01\n\
