@@ -20,19 +20,26 @@ has_pgbouncer() {
   command -v pgbouncer >/dev/null 2>&1 || [ -x /usr/sbin/pgbouncer ]
 }
 
+has_prometheus() {
+  command -v prometheus >/dev/null 2>&1 && command -v promtool >/dev/null 2>&1
+}
+
 install_packages() {
   if command -v apt-get >/dev/null; then
-    # The server's programs are enough: no cluster and no pooler of the system's own is made or kept running.
+    # The programs are enough: no cluster, pooler or Prometheus of the system's own is made or kept running.
     as_root apt-get update
     as_root env DEBIAN_FRONTEND=noninteractive sh -c '
       mkdir -p /etc/postgresql-common/createcluster.d
       echo "create_main_cluster = false" > /etc/postgresql-common/createcluster.d/probe-tests.conf
       apt-get install -y --no-install-recommends "$@"
-      case " $* " in *" pgbouncer "*)
-        if [ -d /run/systemd/system ]; then systemctl disable --now pgbouncer; fi
-      esac' apt-get "$@"
+      for service in pgbouncer prometheus; do
+        case " $* " in *" $service "*)
+          if [ -d /run/systemd/system ]; then systemctl disable --now "$service"; fi
+        esac
+      done' apt-get "$@"
   elif command -v dnf >/dev/null; then
-    as_root dnf install -y "${@/#postgresql/postgresql-server}"
+    set -- "${@/#postgresql/postgresql-server}"
+    as_root dnf install -y "${@/#prometheus/golang-github-prometheus}"
   elif command -v apk >/dev/null; then
     as_root apk add "$@"
   elif command -v pacman >/dev/null; then
@@ -52,11 +59,13 @@ fi
 missing=()
 has_postgres || missing+=(postgresql)
 has_pgbouncer || missing+=(pgbouncer)
+has_prometheus || missing+=(prometheus)
 if [ "${#missing[@]}" -gt 0 ]; then
   echo "installing ${missing[*]}, which the tests start for themselves on loopback" >&2
   install_packages "${missing[@]}"
   has_postgres || { echo "PostgreSQL was installed, but initdb and postgres were not found" >&2; exit 1; }
   has_pgbouncer || { echo "pgbouncer was installed, but was not found on PATH or in /usr/sbin" >&2; exit 1; }
+  has_prometheus || { echo "Prometheus was installed, but prometheus and promtool were not found on PATH" >&2; exit 1; }
 fi
 
 cargo test --workspace --locked "$@"

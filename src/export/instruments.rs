@@ -5,7 +5,8 @@
 //! since both worlds have a convention of their own for them.
 //!
 //! Labels are bounded: `source` is this agent, `target` one of at most as many as the settings allow, the others come from
-//! closed lists. Addresses, nodes, zones and regions are on `coder_probe_target_info` and `coder_probe_agent_info` alone.
+//! closed lists. Addresses, nodes, zones and regions are on `coder_probe_target_info` and `coder_probe_agent_info` alone;
+//! a node is `node_name` there, since scraping pods mostly adds a `node` of its own, which would be the agent's.
 
 /// What a metric is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -213,10 +214,10 @@ table! {
     TARGETS_FOLDED = new("coder.probe.targets.folded", Gauge, Of("target"), &["source"],
         "Links above the cap of exported targets, which are shown together as target=\"__overflow__\".");
     /// Where it stands.
-    TARGET_INFO = new("coder.probe.target.info", Gauge, Fact, &["source", "target", "target_kind", "role", "node", "zone", "region", "region_by"],
+    TARGET_INFO = new("coder.probe.target.info", Gauge, Fact, &["source", "target", "target_kind", "role", "node_name", "zone", "region", "region_by"],
         "What is known of a target.");
     /// Who we are.
-    AGENT_INFO = new("coder.probe.agent.info", Gauge, Fact, &["source", "role", "stance", "node", "zone", "region"],
+    AGENT_INFO = new("coder.probe.agent.info", Gauge, Fact, &["source", "role", "stance", "node_name", "zone", "region"],
         "What this agent is.");
     /// Which one we are.
     BUILD_INFO = new("coder.probe.build.info", Gauge, Fact, &["version"],
@@ -300,7 +301,7 @@ mod tests {
     #[test]
     fn places_and_addresses_are_labels_of_information_alone() {
         for instrument in ALL.iter().filter(|instrument| !instrument.name.ends_with(".info")) {
-            for label in ["node", "zone", "region", "address", "ip"] {
+            for label in ["node", "node_name", "zone", "region", "address", "ip"] {
                 assert!(!instrument.labels.contains(&label), "{}: {label}", instrument.name);
             }
         }

@@ -6,6 +6,8 @@
 #[cfg(test)]
 mod agent;
 #[cfg(test)]
+mod alerts;
+#[cfg(test)]
 mod attribution;
 #[cfg(test)]
 mod bad_input;
@@ -22,6 +24,8 @@ mod coder;
 #[cfg(feature = "kubernetes")]
 #[cfg(test)]
 mod daemonset;
+#[cfg(test)]
+mod dashboard;
 #[cfg(test)]
 mod database;
 #[cfg(test)]
@@ -59,6 +63,10 @@ mod paths;
 mod plan;
 #[cfg(test)]
 mod pooler;
+#[cfg(test)]
+mod prometheus;
+#[cfg(test)]
+mod promql;
 #[cfg(test)]
 mod pubsub;
 #[cfg(test)]
