@@ -7,6 +7,7 @@ pub mod instruments;
 pub mod json;
 mod mesh;
 pub mod metrics;
+pub mod otlp;
 mod pubsub;
 pub mod standing;
 pub mod text;
