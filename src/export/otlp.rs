@@ -4,4 +4,5 @@
 pub mod encode;
 pub mod ledger;
 pub mod resource;
+pub mod send;
 pub mod settings;
