@@ -6,3 +6,4 @@ pub mod ledger;
 pub mod resource;
 pub mod send;
 pub mod settings;
+pub mod spool;
