@@ -254,6 +254,12 @@ impl Disk {
             }
         }
         self.flight = flight;
+        if self.flight.is_empty() {
+            // Whatever spoilt them since they were written: nobody can read them.
+            self.unreadable += self.waiting();
+            self.segments.iter_mut().for_each(|segment| segment.left = 0);
+            self.settle();
+        }
     }
 
     /// A file that cannot be read any more.

@@ -182,3 +182,15 @@ fn what_json_cannot_say_is_said_in_words() {
     let read = spool.batch(1).remove(0);
     assert_eq!((read.at, &read.attributes[0].1), (SystemTime::UNIX_EPOCH, &Attribute::Text("NaN".to_owned())));
 }
+
+#[test]
+fn files_that_somebody_spoils_meanwhile_are_counted_and_hold_nothing_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut spool = Spool::open(directory.path(), Limits::default()).unwrap();
+    spool.put(events(0..3));
+    let (name, _) = files(directory.path()).remove(0);
+    std::fs::write(directory.path().join(name), "nothing\n").unwrap();
+    assert_eq!((spool.batch(9), spool.waiting(), spool.dropped().unreadable), (Vec::new(), 0, 3));
+    spool.put(events(3..4));
+    assert_eq!(ids(&spool.batch(9)), ["id-3"]);
+}
