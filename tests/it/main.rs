@@ -47,6 +47,8 @@ mod metadata_server;
 #[cfg(test)]
 mod name_server;
 #[cfg(test)]
+mod otlp;
+#[cfg(test)]
 mod password;
 #[cfg(test)]
 mod paths;
@@ -60,6 +62,8 @@ mod pubsub;
 mod relay;
 #[cfg(test)]
 mod replica;
+#[cfg(test)]
+mod rotel;
 #[cfg(test)]
 mod scenarios;
 #[cfg(test)]
