@@ -85,7 +85,11 @@ impl Figures {
         let family = |instrument: &'static Instrument, more: &[&str], value| Family {
             instrument,
             points: vec![Point {
-                labels: ["coderd-1", "db/coder", "postgres"].iter().chain(more).map(|label| (*label).into()).collect(),
+                labels: ["coderd-1", "db/coder", "postgres"]
+                    .iter()
+                    .chain(more)
+                    .map(|label| (*label).into())
+                    .collect(),
                 born: Duration::from_millis(500),
                 value,
             }],
@@ -202,7 +206,8 @@ fn blocks<'a>(output: &'a str, name: &str) -> Vec<&'a str> {
 }
 
 fn field<T: std::str::FromStr>(block: &str, name: &str) -> T {
-    let line = block.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_else(|| panic!("{name} in {block}"));
+    let line =
+        block.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_else(|| panic!("{name} in {block}"));
     line.trim().parse().unwrap_or_else(|_| panic!("{line}"))
 }
 
@@ -222,9 +227,13 @@ fn a_real_receiver_understands_everything_over_http_and_over_grpc() {
     let ports = Ports::free();
     let rotel = Rotel::start(ports);
     for (round, (protocol, compression)) in
-        [("http/protobuf", "none"), ("grpc", "none"), ("http/protobuf", "gzip"), ("grpc", "gzip")].into_iter().enumerate()
+        [("http/protobuf", "none"), ("grpc", "none"), ("http/protobuf", "gzip"), ("grpc", "gzip")]
+            .into_iter()
+            .enumerate()
     {
-        for (half, buckets) in ["explicit_bucket_histogram", "base2_exponential_bucket_histogram"].iter().enumerate() {
+        for (half, buckets) in
+            ["explicit_bucket_histogram", "base2_exponential_bucket_histogram"].iter().enumerate()
+        {
             let number = 2 * round + half;
             let port = if protocol == "grpc" { ports.grpc } else { ports.http };
             let endpoint = format!("http://127.0.0.1:{port}");
@@ -249,7 +258,8 @@ fn a_real_receiver_understands_everything_over_http_and_over_grpc() {
             });
             let id = format!("agent-1/{number:04}");
             let output = rotel.wait_until("the event and figures", |output| {
-                output[before..].contains(&id) && blocks(&output[before..], "coder.probe.postgres.query.duration").len() > 1
+                output[before..].contains(&id)
+                    && blocks(&output[before..], "coder.probe.postgres.query.duration").len() > 1
             });
             let output = &output[before..];
             for attribute in [
@@ -270,7 +280,10 @@ fn a_real_receiver_understands_everything_over_http_and_over_grpc() {
                 "team: Str(a,b)",
             ] {
                 let resources: Vec<_> = output.split("Resource attributes:").skip(1).collect();
-                assert!(resources.len() > 1 && resources.iter().all(|one| one.contains(attribute)), "{attribute}");
+                assert!(
+                    resources.len() > 1 && resources.iter().all(|one| one.contains(attribute)),
+                    "{attribute}"
+                );
             }
             let judged = blocks(output, "coder.probe.path.judged")[0];
             for line in [

@@ -93,7 +93,8 @@ pub fn metrics(
     resource: Resource,
     families: impl IntoIterator<Item = Written>,
 ) -> ExportMetricsServiceRequest {
-    let metrics = families.into_iter().filter(|family| !family.readings.is_empty()).flat_map(metric).collect();
+    let metrics =
+        families.into_iter().filter(|family| !family.readings.is_empty()).flat_map(metric).collect();
     let scope = ScopeMetrics { scope: Some(scope()), metrics, ..ScopeMetrics::default() };
     let all = ResourceMetrics {
         resource: Some(resource),
@@ -104,10 +105,7 @@ pub fn metrics(
 }
 
 /// The message of these events, in their order.
-pub fn logs<'a>(
-    resource: Resource,
-    events: impl IntoIterator<Item = &'a Event>,
-) -> ExportLogsServiceRequest {
+pub fn logs<'a>(resource: Resource, events: impl IntoIterator<Item = &'a Event>) -> ExportLogsServiceRequest {
     let log_records = events.into_iter().map(record).collect();
     let scope = ScopeLogs { scope: Some(scope()), log_records, ..ScopeLogs::default() };
     let all =

@@ -118,11 +118,8 @@ impl Ledger {
                 let amount = |point: &Point| Amount::of(&point.value, self.buckets);
                 let is_news = old.is_none_or(|(_, old)| amount(old) != amount(point));
                 let reading = self.reading(family.instrument, point, &tried, old).filter(|_| is_news);
-                let gone = reading.map(|reading| Gone {
-                    instrument: family.instrument,
-                    born: point.born,
-                    reading,
-                });
+                let gone =
+                    reading.map(|reading| Gone { instrument: family.instrument, born: point.born, reading });
                 self.gone.extend(gone);
             }
         }

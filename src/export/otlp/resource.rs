@@ -35,7 +35,8 @@ impl Speaker {
         given: Vec<(String, String)>,
         env: &dyn Fn(&str) -> Option<String>,
     ) -> Self {
-        let told = |name: &str| env(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty());
+        let told =
+            |name: &str| env(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty());
         let (pod, namespace) = (told("POD_NAME"), told("POD_NAMESPACE"));
         let container = told("CONTAINER_NAME");
         let instance = match (&pod, &namespace) {
@@ -160,6 +161,9 @@ mod tests {
             ("team", "a"),
         ];
         assert_eq!(read(&speaker.resource(&place)), expected);
-        assert!(read(&Speaker::new("m", "m", Vec::new(), &|_| None).resource(&Place::default())).contains(&("service.instance.id", "m")));
+        assert!(
+            read(&Speaker::new("m", "m", Vec::new(), &|_| None).resource(&Place::default()))
+                .contains(&("service.instance.id", "m"))
+        );
     }
 }

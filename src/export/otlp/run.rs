@@ -143,7 +143,10 @@ impl Handle {
         if waiting > 0 && durable {
             tracing::info!(waiting, "events that the OTLP receiver did not take wait in the spool");
         } else if waiting > 0 {
-            tracing::warn!(waiting, "events that the OTLP receiver did not take are lost; an event spool would keep them");
+            tracing::warn!(
+                waiting,
+                "events that the OTLP receiver did not take are lost; an event spool would keep them"
+            );
         }
     }
 }

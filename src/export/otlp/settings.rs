@@ -251,7 +251,9 @@ impl Reader<'_> {
         let name = format!("OTEL_{}_EXPORTER", signal.in_variables());
         let Some(list) = self.get(&name) else { return has_endpoint };
         let (mut otlp, mut others) = (false, false);
-        for word in list.split(',').map(|word| word.trim().to_ascii_lowercase()).filter(|word| !word.is_empty()) {
+        for word in
+            list.split(',').map(|word| word.trim().to_ascii_lowercase()).filter(|word| !word.is_empty())
+        {
             match word.as_str() {
                 "otlp" => otlp = true,
                 "none" => others = true,
@@ -282,7 +284,8 @@ impl Reader<'_> {
             }
             None => Headers::default(),
         };
-        let timeout = self.of(signal, "TIMEOUT").and_then(|(name, value)| self.parse_milliseconds(&name, &value));
+        let timeout =
+            self.of(signal, "TIMEOUT").and_then(|(name, value)| self.parse_milliseconds(&name, &value));
         let gzip = match self.of(signal, "COMPRESSION") {
             Some((_, value)) if value.eq_ignore_ascii_case("gzip") => true,
             Some((_, value)) if value.eq_ignore_ascii_case("none") => false,
@@ -365,7 +368,9 @@ impl Reader<'_> {
         if let Some(list) = self.get("OTEL_RESOURCE_ATTRIBUTES") {
             match pairs::attributes(&list) {
                 Ok(read) => attributes = read,
-                Err(why) => self.warn("OTEL_RESOURCE_ATTRIBUTES", &list, &format!("{why}; none of it is used")),
+                Err(why) => {
+                    self.warn("OTEL_RESOURCE_ATTRIBUTES", &list, &format!("{why}; none of it is used"))
+                }
             }
         }
         if let Some(name) = self.get("OTEL_SERVICE_NAME") {

@@ -16,9 +16,9 @@ use disk::Disk;
 /// How much may wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// In memory.
+    /// In memory; the newest fits always, even where all others are handed out.
     pub events: usize,
-    /// In memory, about.
+    /// In memory, about; likewise.
     pub bytes: usize,
     /// On the disk.
     pub disk_bytes: u64,
@@ -40,7 +40,9 @@ pub enum SpoolError {
     #[error("the event spool {0} is in use by another process: give each agent a directory of its own")]
     InUse(PathBuf),
     /// It cannot be used.
-    #[error("the event spool {path} cannot be used: {source}; it must be a directory that this agent may write to")]
+    #[error(
+        "the event spool {path} cannot be used: {source}; it must be a directory that this agent may write to"
+    )]
     Unusable {
         /// The directory or a file in it.
         path: PathBuf,

@@ -61,7 +61,9 @@ impl Received {
             .map(|record| {
                 let uid = record.attributes.iter().find(|pair| pair.key == "log.record.uid").unwrap();
                 match uid.value.as_ref().unwrap().value.as_ref().unwrap() {
-                    opentelemetry_proto::tonic::common::v1::any_value::Value::StringValue(text) => text.clone(),
+                    opentelemetry_proto::tonic::common::v1::any_value::Value::StringValue(text) => {
+                        text.clone()
+                    }
                     other => panic!("{other:?}"),
                 }
             })
@@ -107,9 +109,11 @@ impl Receiver {
                     // A client that is gone or refuses us is what some tests are about.
                     let _ = match tls {
                         None => serve(stream, &book, number),
-                        Some(tls) => {
-                            serve(StreamOwned::new(ServerConnection::new(tls).unwrap(), stream), &book, number)
-                        }
+                        Some(tls) => serve(
+                            StreamOwned::new(ServerConnection::new(tls).unwrap(), stream),
+                            &book,
+                            number,
+                        ),
                     };
                 });
             }

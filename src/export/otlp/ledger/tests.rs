@@ -47,13 +47,14 @@ impl Series {
 
 fn snapshot(series: &[Series], at: Duration) -> Arc<Metrics> {
     let point = |one: &Series, labels: &[&str], value| Point {
-        labels: std::iter::once(Arc::clone(&one.name)).chain(labels.iter().map(|label| (*label).into())).collect(),
+        labels: std::iter::once(Arc::clone(&one.name))
+            .chain(labels.iter().map(|label| (*label).into()))
+            .collect(),
         born: one.born,
         value,
     };
-    let family = |instrument: &'static Instrument, value: &dyn Fn(&Series) -> Value, labels: &[&str]| Family {
-        instrument,
-        points: series.iter().map(|one| point(one, labels, value(one))).collect(),
+    let family = |instrument: &'static Instrument, value: &dyn Fn(&Series) -> Value, labels: &[&str]| {
+        Family { instrument, points: series.iter().map(|one| point(one, labels, value(one))).collect() }
     };
     let began = UNIX_EPOCH + BEGAN;
     Arc::new(Metrics {
@@ -149,7 +150,11 @@ fn each_shape_becomes_what_it_is_with_its_labels_and_its_birth() {
     assert_eq!((histogram.count, histogram.sum), (2, Some(0.020_001)));
     assert_eq!(histogram.bucket_counts.len(), histogram.explicit_bounds.len() + 1);
     let at_most = histogram.explicit_bounds.iter().position(|bound| *bound == 0.01).unwrap();
-    assert_eq!(histogram.bucket_counts[at_most..at_most + 2], [1, 1], "10 ms belongs to the bucket up to 10 ms");
+    assert_eq!(
+        histogram.bucket_counts[at_most..at_most + 2],
+        [1, 1],
+        "10 ms belongs to the bucket up to 10 ms"
+    );
     let unit = |instrument: &Instrument| {
         metrics(&message).iter().find(|metric| metric.name == instrument.name).unwrap().unit.clone()
     };
@@ -159,7 +164,10 @@ fn each_shape_becomes_what_it_is_with_its_labels_and_its_birth() {
 
     let mut ledger = Ledger::new(Temporality::Cumulative, Buckets::Exponential);
     let histogram = &exponential(&write(&mut ledger, &[one], 65))[0];
-    assert_eq!((histogram.count, histogram.zero_count, histogram.scale), (2, 0, crate::mesh::exponential::FINEST));
+    assert_eq!(
+        (histogram.count, histogram.zero_count, histogram.scale),
+        (2, 0, crate::mesh::exponential::FINEST)
+    );
     let upper = 2_f64.powf(f64::from(histogram.positive.as_ref().unwrap().offset + 1) / 64.0);
     assert!((0.01..0.0102).contains(&upper), "{upper}");
 }

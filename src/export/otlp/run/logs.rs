@@ -31,8 +31,8 @@ impl Waiting {
         blocking(move || work(&mut spool.lock().unwrap_or_else(PoisonError::into_inner))).await
     }
 
-    /// Brings what came into the spool; how many wait then.
-    async fn take_in(&self) -> u64 {
+    /// Brings what came into the spool: how many came, and how many wait then.
+    async fn take_in(&self) -> (u64, u64) {
         let events = self.inbox.take();
         let moved = u64::try_from(events.len()).unwrap_or(u64::MAX);
         let work = move |spool: &mut Spool| {
@@ -48,7 +48,7 @@ impl Waiting {
             None => {}
         }
         self.common.counts.spooled(moved, waiting, durable, dropped);
-        waiting
+        (moved, waiting)
     }
 
     /// Those that were handed out need not wait any more.
@@ -76,9 +76,20 @@ pub(super) async fn run(common: Common, mut sender: Sender, inbox: Arc<Inbox>, s
     let mut handing = Handing { voice: Voice::of(Signal::Logs), failures: Failures::default(), batch: BATCH };
     let mut pause: Option<Pin<Box<Sleep>>> = None;
     loop {
-        let count = waiting.take_in().await;
+        let (fresh, count) = waiting.take_in().await;
         if *stop.borrow() || stop.has_changed().is_err() {
             break;
+        }
+        if pause.is_none() && count == 0 {
+            tokio::select! {
+                () = waiting.inbox.news() => {}
+                () = told_to(&mut stop) => {}
+            }
+            continue;
+        }
+        // Often several come together.
+        if pause.is_none() && fresh == count {
+            pause = Some(Box::pin(sleep(waiting.common.pace.together)));
         }
         if let Some(pausing) = &mut pause {
             tokio::select! {
@@ -86,20 +97,13 @@ pub(super) async fn run(common: Common, mut sender: Sender, inbox: Arc<Inbox>, s
                 () = waiting.inbox.news() => continue,
                 () = told_to(&mut stop) => continue,
             }
-        } else if count == 0 {
-            tokio::select! {
-                // Often several come together.
-                () = waiting.inbox.news() => pause = Some(Box::pin(sleep(waiting.common.pace.together))),
-                () = told_to(&mut stop) => {}
-            }
-            continue;
         }
         if let Next::Pause(after) = handing.hand_over(&waiting, &mut sender).await {
             pause = Some(after);
         }
     }
     // Whoever was failing gets one more chance.
-    while waiting.take_in().await > 0 {
+    while waiting.take_in().await.1 > 0 {
         if matches!(handing.hand_over(&waiting, &mut sender).await, Next::Pause(_)) {
             break;
         }

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
-use super::{Common, told_to};
 use super::pause::{Failures, until_repaired};
 use super::voice::{Voice, random};
+use super::{Common, told_to};
 use crate::export::metrics::Metrics;
 use crate::export::otlp::ledger::Ledger;
 use crate::export::otlp::send::{Answer, Message, Sender};

@@ -60,5 +60,6 @@ impl Voice {
 
 /// Between 0 and 1; good enough to keep agents apart.
 pub(super) fn random() -> f64 {
-    f64::from(u32::try_from(RandomState::new().hash_one(0_u8) >> 32).unwrap_or_default()) / f64::from(u32::MAX)
+    f64::from(u32::try_from(RandomState::new().hash_one(0_u8) >> 32).unwrap_or_default())
+        / f64::from(u32::MAX)
 }

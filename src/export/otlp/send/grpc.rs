@@ -19,7 +19,8 @@ use tonic_types::StatusExt;
 
 use super::wire::Stream;
 use super::{
-    AbortOnDrop, Answer, Fault, LONGEST_ANSWER, Message, Trouble, chain, of_logs, of_metrics, of_status, shown,
+    AbortOnDrop, Answer, Fault, LONGEST_ANSWER, Message, Trouble, chain, of_logs, of_metrics, of_status,
+    shown,
 };
 use crate::export::otlp::settings::Delivery;
 
@@ -45,8 +46,9 @@ impl Connection {
         Ok(Self { requests, _driver: driver })
     }
 
+    /// Right after an answer it is not ready yet, but it will be.
     pub(super) fn stands(&self) -> bool {
-        self.requests.is_ready() && !self.requests.is_closed()
+        !self.requests.is_closed()
     }
 
     pub(super) async fn ask(&mut self, delivery: &Delivery, message: &Message) -> Result<Answer, Trouble> {
@@ -60,12 +62,14 @@ impl Connection {
         let (path, answered) = match message {
             Message::Metrics(message) => {
                 let request = request(delivery, message.clone());
-                let answer = client.unary(request, PathAndQuery::from_static(METRICS), ProstCodec::default()).await;
+                let answer =
+                    client.unary(request, PathAndQuery::from_static(METRICS), ProstCodec::default()).await;
                 (METRICS, answer.map(|answer| of_metrics(answer.get_ref())))
             }
             Message::Logs(message) => {
                 let request = request(delivery, message.clone());
-                let answer = client.unary(request, PathAndQuery::from_static(LOGS), ProstCodec::default()).await;
+                let answer =
+                    client.unary(request, PathAndQuery::from_static(LOGS), ProstCodec::default()).await;
                 (LOGS, answer.map(|answer| of_logs(answer.get_ref())))
             }
         };
@@ -92,7 +96,8 @@ fn unwilling(endpoint: &str, status: &Status) -> Result<Answer, Trouble> {
     let mut cause = std::error::Error::source(status);
     while let Some(error) = cause {
         if let Some(NoGrpc { status, kind }) = error.downcast_ref() {
-            let kind = if kind.is_empty() { "an answer without a type".to_owned() } else { format!("'{kind}'") };
+            let kind =
+                if kind.is_empty() { "an answer without a type".to_owned() } else { format!("'{kind}'") };
             let why = format!(
                 "{endpoint}: no gRPC receiver is there: it answered {} with {kind} instead of 'application/grpc'",
                 status.as_u16()

@@ -19,8 +19,8 @@ use prost::Message as _;
 
 use super::wire::Stream;
 use super::{
-    AbortOnDrop, Answer, Fault, LONGEST_ANSWER, Message, Trouble, chain, of_logs, of_metrics, of_status, shown,
-    taken,
+    AbortOnDrop, Answer, Fault, LONGEST_ANSWER, Message, Trouble, chain, of_logs, of_metrics, of_status,
+    shown, taken,
 };
 use crate::export::otlp::settings::Delivery;
 
@@ -44,8 +44,9 @@ impl Connection {
         Ok(Self { requests, _driver: driver })
     }
 
+    /// Right after an answer it is not ready yet, but it will be.
     pub(super) fn stands(&self) -> bool {
-        self.requests.is_ready() && !self.requests.is_closed()
+        !self.requests.is_closed()
     }
 
     pub(super) async fn ask(&mut self, delivery: &Delivery, message: &Message) -> Result<Answer, Trouble> {
@@ -55,7 +56,8 @@ impl Connection {
         let body = Limited::new(body, LONGEST_ANSWER).collect().await;
         let endpoint = &delivery.endpoint;
         if !head.status.is_success() {
-            let said = body.map(|body| String::from_utf8_lossy(&body.to_bytes()).into_owned()).unwrap_or_default();
+            let said =
+                body.map(|body| String::from_utf8_lossy(&body.to_bytes()).into_owned()).unwrap_or_default();
             return Ok(unwilling(&endpoint.to_string(), head.status, &head.headers, &said));
         }
         let kind = head.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
@@ -116,9 +118,8 @@ fn read(kind: &str, body: &[u8], message: &Message) -> Option<Answer> {
         PROTOBUF | "application/protobuf" => Some(match message {
             Message::Metrics(_) => ExportMetricsServiceResponse::decode(body)
                 .map_or(Answer::Accepted, |response| of_metrics(&response)),
-            Message::Logs(_) => {
-                ExportLogsServiceResponse::decode(body).map_or(Answer::Accepted, |response| of_logs(&response))
-            }
+            Message::Logs(_) => ExportLogsServiceResponse::decode(body)
+                .map_or(Answer::Accepted, |response| of_logs(&response)),
         }),
         // Not what was asked for, but some receivers know nothing else.
         "application/json" => {
@@ -138,7 +139,8 @@ fn read(kind: &str, body: &[u8], message: &Message) -> Option<Answer> {
 }
 
 fn no_otlp(endpoint: &str, status: StatusCode, kind: &str, came: &str) -> Answer {
-    let kind = if kind.is_empty() { "an answer without a type".to_owned() } else { format!("'{}'", shown(kind)) };
+    let kind =
+        if kind.is_empty() { "an answer without a type".to_owned() } else { format!("'{}'", shown(kind)) };
     let why = format!(
         "{endpoint}: no OTLP receiver is there: it answered {} with {kind} instead of '{PROTOBUF}': {came}",
         status.as_u16()
@@ -171,7 +173,9 @@ fn unwilling(endpoint: &str, status: StatusCode, headers: &HeaderMap, said: &str
 
 /// Seconds, or an instant by the receiver's own clock, which its `Date` tells.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let text = |value: Option<&HeaderValue>| value.and_then(|value| value.to_str().ok()).map(str::trim).map(str::to_owned);
+    let text = |value: Option<&HeaderValue>| {
+        value.and_then(|value| value.to_str().ok()).map(str::trim).map(str::to_owned)
+    };
     let after = text(headers.get(RETRY_AFTER))?;
     if let Ok(seconds) = after.parse() {
         return Some(Duration::from_secs(seconds));

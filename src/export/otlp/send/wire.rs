@@ -46,7 +46,9 @@ impl Wire {
         let name = ServerName::try_from(self.endpoint.host().to_owned())
             .map_err(|_| format!("'{}' is no name that a certificate may carry", self.endpoint.host()))?;
         let stream = TlsConnector::from(tls).connect(name, stream).await;
-        stream.map(|stream| Stream::Tls(Box::new(stream))).map_err(|error| format!("no TLS: {}", chain(&error)))
+        stream
+            .map(|stream| Stream::Tls(Box::new(stream)))
+            .map_err(|error| format!("no TLS: {}", chain(&error)))
     }
 
     /// Certificates live for weeks, agents for months.

@@ -19,9 +19,8 @@ pub struct Endpoint {
 impl Endpoint {
     /// A URL of HTTP, with this added to its path.
     pub(super) fn of_http(text: &str, more: &str) -> Result<Self, String> {
-        let (tls, rest) = scheme(text)?.ok_or_else(|| {
-            format!("'{}' has no scheme: write http:// or https:// before it", shown(text))
-        })?;
+        let (tls, rest) = scheme(text)?
+            .ok_or_else(|| format!("'{}' has no scheme: write http:// or https:// before it", shown(text)))?;
         Self::of(text, tls, rest, Some(more))
     }
 
@@ -54,16 +53,18 @@ impl Endpoint {
         let query = query.filter(|_| more.is_some()).map(|query| format!("?{query}")).unwrap_or_default();
         let scheme = if tls { "https" } else { "http" };
         let path = if path.is_empty() && !query.is_empty() { "/".to_owned() } else { path };
-        let uri: Uri =
-            format!("{scheme}://{authority}{path}{query}").parse().map_err(|_| no_url("it cannot be read"))?;
+        let uri: Uri = format!("{scheme}://{authority}{path}{query}")
+            .parse()
+            .map_err(|_| no_url("it cannot be read"))?;
         let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(|| no_url("it has no host"))?;
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
         let usual = if tls { 443 } else { 80 };
         let port = match uri.authority().map(|authority| &authority.as_str()[authority.host().len()..]) {
             None | Some("") => usual,
-            Some(port) => {
-                port.trim_start_matches(':').parse().map_err(|_| no_url("its port is no number up to 65535"))?
-            }
+            Some(port) => port
+                .trim_start_matches(':')
+                .parse()
+                .map_err(|_| no_url("its port is no number up to 65535"))?,
         };
         Ok(Self { uri, host, port, tls })
     }

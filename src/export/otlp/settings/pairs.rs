@@ -60,7 +60,8 @@ fn header(entry: &str) -> Result<(HeaderName, HeaderValue), String> {
     if RESERVED.contains(&name.as_str()) {
         return Err(format!("{name} is set by the agent"));
     }
-    let value = decode(value.trim()).ok_or_else(|| format!("the value of {name} is not percent-encoded well"))?;
+    let value =
+        decode(value.trim()).ok_or_else(|| format!("the value of {name} is not percent-encoded well"))?;
     let mut value = HeaderValue::from_str(&value)
         .map_err(|_| format!("the value of {name} has characters that no header may have"))?;
     value.set_sensitive(true);

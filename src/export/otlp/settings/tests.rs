@@ -156,10 +156,7 @@ fn every_value_is_read_and_a_signals_own_goes_first() {
         ("OTEL_METRIC_EXPORT_INTERVAL", "15000"),
         ("OTEL_METRIC_EXPORT_TIMEOUT", "7000"),
         ("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "LowMemory"),
-        (
-            "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION",
-            "BASE2_EXPONENTIAL_BUCKET_HISTOGRAM",
-        ),
+        ("OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION", "BASE2_EXPONENTIAL_BUCKET_HISTOGRAM"),
         ("OTEL_EXPORTER_OTLP_TIMEOUT", "3000"),
         ("OTEL_EXPORTER_OTLP_LOGS_TIMEOUT", "4000"),
         ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip"),
@@ -168,7 +165,10 @@ fn every_value_is_read_and_a_signals_own_goes_first() {
         ("OTEL_RESOURCE_ATTRIBUTES", "service.name=a,team=a%2Cb,team=c%20d"),
         ("OTEL_SERVICE_NAME", "mine"),
     ]);
-    assert_eq!((settings.interval, settings.export_timeout), (Duration::from_secs(15), Duration::from_secs(7)));
+    assert_eq!(
+        (settings.interval, settings.export_timeout),
+        (Duration::from_secs(15), Duration::from_secs(7))
+    );
     assert_eq!((settings.temporality, settings.buckets), (Temporality::LowMemory, Buckets::Exponential));
     let (metrics, logs) = (settings.metrics.unwrap(), settings.logs.unwrap());
     assert_eq!((metrics.timeout, logs.timeout), (Duration::from_secs(3), Duration::from_secs(4)));

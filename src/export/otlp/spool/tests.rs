@@ -180,7 +180,10 @@ fn what_json_cannot_say_is_said_in_words() {
     odd.attributes = vec![("p95".into(), Attribute::Number(f64::NAN))];
     spool.put([odd]);
     let read = spool.batch(1).remove(0);
-    assert_eq!((read.at, &read.attributes[0].1), (SystemTime::UNIX_EPOCH, &Attribute::Text("NaN".to_owned())));
+    assert_eq!(
+        (read.at, &read.attributes[0].1),
+        (SystemTime::UNIX_EPOCH, &Attribute::Text("NaN".to_owned()))
+    );
 }
 
 #[test]
