@@ -5,24 +5,25 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use probes::Target;
 use probes::quic::letter::Letter;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use crate::coder_metrics;
 use crate::discovery::{self, News, Peers, Sources};
-use crate::export::standing::OwnTiming;
+use crate::export::collect;
+use crate::export::events::Happening;
 use crate::mesh::failover::Moves;
 use crate::mesh::links::{Links, Rules};
 use crate::mesh::peer::{Link, Own};
-use crate::mesh::pubsub::{self, Pubsub};
+use crate::mesh::pubsub::Pubsub;
 use crate::mesh::rules::Book;
 use crate::mesh::schedule::Schedule;
-use crate::mesh::standing::{DatabaseStanding, Standing};
+use crate::mesh::state::Change;
 use crate::web;
 
 mod attributing;
@@ -35,6 +36,8 @@ mod own;
 pub(crate) mod paths;
 mod rest;
 mod roster;
+mod shown;
+mod telemetry;
 mod topology;
 
 use found::Found;
@@ -68,6 +71,8 @@ pub struct Settings {
     pub book: Book,
     /// Whose own metrics are held beside what is measured.
     pub metrics: coder_metrics::Settings,
+    /// How much is shown of what is measured.
+    pub shown: collect::Settings,
 }
 
 /// How settings are read anew.
@@ -102,8 +107,8 @@ enum Event {
     Measured(measuring::Event),
     /// The mind asked to be woken.
     Wake,
-    /// Somebody wants to know how the links stand.
-    Asked(oneshot::Sender<(Standing, OwnTiming)>),
+    /// Somebody wants to know something.
+    Asked(web::Question),
     /// The configuration may be another; why it is looked at.
     Reload(&'static str),
     /// Another agent has written.
@@ -139,7 +144,7 @@ struct Agent {
     measuring: Measuring,
     events: mpsc::UnboundedSender<measuring::Event>,
     own: own::Own,
-    throttled: Option<u64>,
+    telemetry: telemetry::Telemetry,
     /// Whether discovery may be connected to the database.
     database_wanted: watch::Sender<bool>,
     start: Instant,
@@ -161,8 +166,10 @@ pub async fn run(
     let server = tokio::spawn(web::serve(listener, ready, asking));
     let measuring = Measuring::start(settings.measuring.clone()).await?;
     let (events, mut measured) = mpsc::unbounded_channel();
+    let links = Links::new(settings.own.clone(), settings.rules);
     let mut agent = Agent {
-        links: Links::new(settings.own.clone(), settings.rules),
+        own: own::Own::new(links.scale()),
+        links,
         targets: Vec::new(),
         found: Found::default(),
         letters: letters::Letters::default(),
@@ -171,8 +178,7 @@ pub async fn run(
         moves: Moves::default(),
         asking: watch::Sender::new(None),
         pubsub: Pubsub::default(),
-        own: own::Own::new(),
-        throttled: None,
+        telemetry: telemetry::Telemetry::new(&settings),
         database_wanted: watch::Sender::new(!Agent::waits_for_kubernetes(&settings)),
         start: now(),
         settings,
@@ -190,6 +196,7 @@ pub async fn run(
             "probe agent is ready"
         );
     }
+    agent.happened(&Happening::Started { targets: agent.settings.targets.len() });
     readiness.send_replace(web::Readiness::Ready);
     let (telling, mut news) = mpsc::channel(64);
     let sources_of = agent.reachable();
@@ -230,15 +237,17 @@ pub async fn run(
         match event {
             Event::Measured(event) => agent.take(event)?,
             Event::Wake => agent.tick(),
-            Event::Asked(question) => {
-                // Who asked may have gone away.
-                let _ = question.send((agent.standing(), agent.own.timing()));
+            // Who asked may have gone away.
+            Event::Asked(web::Question::Standing(answer)) => {
+                drop(answer.send((agent.standing(), agent.own.timing())));
             }
+            Event::Asked(web::Question::Metrics(answer)) => drop(answer.send(agent.metrics())),
             Event::Reload(why) => agent.reload(&*reload.load, why).await,
             Event::Letter(letter) => agent.read(letter).await,
             Event::Write => {
                 agent.write().await;
                 agent.follow_moves();
+                agent.look_at_sources();
             }
             Event::News(news) => agent.hear(news).await,
             Event::Metrics(step) => agent.attribute(step),
@@ -248,6 +257,7 @@ pub async fn run(
         }
     }
 
+    agent.happened(&Happening::Stopping);
     readiness.send_replace(web::Readiness::Draining);
     // They may have something to tell until they have said goodbye.
     let unheard = async { while news.recv().await.is_some() {} };
@@ -343,46 +353,14 @@ impl Agent {
         Ok(())
     }
 
-    fn standing(&self) -> Standing {
-        let now = self.age();
-        let mut standing = Standing::of(&self.links, now);
-        standing.members = self.found.members().to_vec();
-        standing.agents = self.letters.whole.agents(now).cloned().collect();
-        standing.letters_dropped = self.letters.whole.dropped();
-        standing.sources = self.found.sources(now);
-        standing.attribution = self.attributing.told(&standing.links, now);
-        let database = self.found.database.iter();
-        standing.databases = database
-            .map(|known| DatabaseStanding { known: known.clone(), told: now.saturating_sub(known.heard) })
-            .collect();
-        let moves = self.moves.newest_first();
-        standing.moves = moves.map(|one| (now.saturating_sub(one.at), one.clone())).collect();
-        standing.pubsub = self
-            .settings
-            .discovery
-            .coder
-            .as_ref()
-            .map(|_| (pubsub::path(self.found.members()), self.pubsub.standing(now)));
-        standing.findings = self.judged.findings.all().into_iter().cloned().collect();
-        standing
-    }
-
-    fn tell(&self, id: u32, change: &crate::mesh::state::Change) {
-        if let Some(watch) = self.links.get(id) {
-            changes::log(&self.settings.own.name, &watch.link, change);
-        }
-    }
-
-    fn look_at_ourselves(&mut self) {
-        let before = std::mem::replace(&mut self.throttled, self.own.throttled());
-        if let (Some(before), Some(now)) = (before, self.throttled)
-            && now > before
-        {
-            tracing::warn!(
-                times = now - before,
-                reason = "self",
-                "the CPU limit of this container throttles the probe, which spoils its samples: remove the limit"
-            );
+    fn tell(&mut self, id: u32, change: &Change) {
+        let Some(watch) = self.links.get(id) else { return };
+        let (link, figures) = (watch.link.clone(), telemetry::figures(watch));
+        match change {
+            Change::State { from, to, findings } => {
+                self.happened(&Happening::State { link: &link, from: *from, to: *to, findings, figures });
+            }
+            Change::Route(change) => self.happened(&Happening::Route { link: &link, change: *change }),
         }
     }
 }
@@ -390,4 +368,12 @@ impl Agent {
 #[expect(clippy::disallowed_methods, reason = "the schedule clock is read in the agent's rooms only")]
 fn now() -> Instant {
     Instant::now()
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "events and figures carry the wall clock's time, which is stamped here"
+)]
+fn wall() -> SystemTime {
+    SystemTime::now()
 }

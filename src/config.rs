@@ -22,6 +22,7 @@ mod discovery;
 mod file;
 mod manifests;
 mod metrics;
+mod rules;
 mod targets;
 
 use file::{File, Layers};
@@ -159,6 +160,7 @@ pub fn agent(args: &AgentArgs, env: Environment<'_>) -> Result<agent::Settings, 
         targets,
         rules: layers.rules()?,
         book: layers.book()?,
+        shown: layers.shown()?,
     })
 }
 

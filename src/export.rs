@@ -1,6 +1,7 @@
 //! The door out: one report, many dresses. Nothing here measures or judges.
 
 mod attribution;
+pub mod collect;
 mod database;
 pub mod events;
 pub mod instruments;
@@ -8,6 +9,7 @@ pub mod json;
 mod mesh;
 pub mod metrics;
 pub mod otlp;
+pub mod prometheus;
 mod pubsub;
 pub mod standing;
 pub mod text;

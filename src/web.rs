@@ -1,15 +1,23 @@
 //! The web door: health for whoever starts and watches this process, and how its links stand. Read-only; nothing in a
 //! request makes it probe.
 
+use std::io::Write;
+use std::sync::Arc;
+
 use axum::Router;
+use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::StatusCode;
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::header::{ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, VARY};
+use axum::http::{HeaderMap, HeaderName, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::export::metrics::Metrics;
+use crate::export::prometheus::{self, Format};
 use crate::export::standing::{self, OwnTiming};
 use crate::mesh::standing::Standing;
 
@@ -24,13 +32,20 @@ pub enum Readiness {
     Draining,
 }
 
-/// A question how the links stand, with the way back for the answer.
-pub type Question = oneshot::Sender<(Standing, OwnTiming)>;
+/// A question to the agent, with the way back for the answer.
+#[derive(Debug)]
+pub enum Question {
+    /// How the links stand.
+    Standing(oneshot::Sender<(Standing, OwnTiming)>),
+    /// All figures; they may be as old as a second, so that nobody who asks often costs much.
+    Metrics(oneshot::Sender<Arc<Metrics>>),
+}
 
 /// Serves until the sender of `readiness` is gone.
 ///
 /// `/healthz`: 200 as long as the process lives, whatever the network does. `/readyz`: 200 while it answers echoes,
-/// else 503 with the reason. `/api/v1/report`: how all links stand, as JSON.
+/// else 503 with the reason. `/api/v1/report`: how all links stand, as JSON. `/metrics`: all figures for Prometheus, as text or as
+/// OpenMetrics, in gzip for who takes it.
 pub async fn serve(
     listener: TcpListener,
     readiness: watch::Receiver<Readiness>,
@@ -43,6 +58,7 @@ pub async fn serve(
         .route("/readyz", get(readyz))
         .with_state(readiness)
         .route("/api/v1/report", get(report))
+        .route("/metrics", get(metrics))
         .with_state(asking);
     if let Err(error) = axum::serve(listener, routes).with_graceful_shutdown(gone).await {
         tracing::error!(%error, "the web server ended");
@@ -58,14 +74,84 @@ async fn readyz(State(readiness): State<watch::Receiver<Readiness>>) -> (StatusC
 }
 
 async fn report(State(asking): State<mpsc::Sender<Question>>) -> Response {
-    let gone = || (StatusCode::SERVICE_UNAVAILABLE, "the agent is stopping\n").into_response();
-    let (answer, answered) = oneshot::channel();
-    if asking.send(answer).await.is_err() {
-        return gone();
-    }
-    let Ok((standing, own_timing)) = answered.await else { return gone() };
+    let Some((standing, own_timing)) = ask(&asking, Question::Standing).await else { return gone() };
     match standing::render(&standing, own_timing) {
         Ok(json) => ([(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")], json).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    }
+}
+
+async fn metrics(State(asking): State<mpsc::Sender<Question>>, headers: HeaderMap) -> Response {
+    let header =
+        |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let format = Format::wanted(header(ACCEPT));
+    let zipped = takes_gzip(header(ACCEPT_ENCODING));
+    let Some(metrics) = ask(&asking, Question::Metrics).await else { return gone() };
+    // Milliseconds of work with many targets, which must not keep other tasks waiting.
+    let made = tokio::task::spawn_blocking(move || {
+        let page = prometheus::render(&metrics, format);
+        if zipped { gzip(page.as_bytes()).map(Bytes::from) } else { Ok(Bytes::from(page)) }
+    });
+    let head = [
+        (CONTENT_TYPE, format.content_type()),
+        (CACHE_CONTROL, "no-store"),
+        (VARY, "accept, accept-encoding"),
+    ];
+    match made.await {
+        Ok(Ok(page)) if zipped => (head, [(CONTENT_ENCODING, "gzip")], page).into_response(),
+        Ok(Ok(page)) => (head, page).into_response(),
+        Ok(Err(error)) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    }
+}
+
+/// The agent's answer; `None` where it is stopping.
+async fn ask<A>(
+    asking: &mpsc::Sender<Question>,
+    question: impl FnOnce(oneshot::Sender<A>) -> Question,
+) -> Option<A> {
+    let (answer, answered) = oneshot::channel();
+    asking.send(question(answer)).await.ok()?;
+    answered.await.ok()
+}
+
+fn gone() -> Response {
+    (StatusCode::SERVICE_UNAVAILABLE, "the agent is stopping\n").into_response()
+}
+
+/// Whether this `Accept-Encoding` allows gzip.
+fn takes_gzip(accepted: &str) -> bool {
+    accepted.split(',').any(|offer| {
+        let mut parts = offer.split(';').map(str::trim);
+        let named = parts.next().is_some_and(|coding| coding.eq_ignore_ascii_case("gzip"));
+        let refused =
+            parts.any(|part| part.strip_prefix("q=").is_some_and(|weight| weight.parse() == Ok(0.0_f64)));
+        named && !refused
+    })
+}
+
+fn gzip(page: &[u8]) -> std::io::Result<Vec<u8>> {
+    let mut encoder = GzEncoder::new(Vec::with_capacity(page.len() / 8), Compression::fast());
+    encoder.write_all(page)?;
+    encoder.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gzip_is_for_who_takes_it() {
+        for (accepted, takes) in [
+            ("gzip", true),
+            ("deflate, gzip;q=0.5", true),
+            ("GZIP", true),
+            ("gzip;q=0", false),
+            ("gzip; q=0.0", false),
+            ("identity", false),
+            ("", false),
+        ] {
+            assert_eq!(takes_gzip(accepted), takes, "{accepted}");
+        }
     }
 }

@@ -64,14 +64,19 @@ impl MeshSecret {
 
     /// A new secret of 32 bytes from the system's random source, as hex.
     pub fn generate_hex() -> Result<String, SecretError> {
-        let mut bytes = [0_u8; MIN_BYTES];
-        SystemRandom::new().fill(&mut bytes).map_err(|_| SecretError::NoRandom)?;
-        Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+        random_hex(MIN_BYTES)
     }
 
     pub(crate) fn expose(&self) -> &[u8] {
         &self.0
     }
+}
+
+/// So many bytes from the system's random source, as hex.
+pub fn random_hex(bytes: usize) -> Result<String, SecretError> {
+    let mut bytes = vec![0_u8; bytes];
+    SystemRandom::new().fill(&mut bytes).map_err(|_| SecretError::NoRandom)?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// 32 random bytes hold fewer than 16 distinct values about once in 10^11 secrets; a typed phrase of letters repeated,

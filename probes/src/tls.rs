@@ -24,8 +24,10 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use crate::secret::MeshSecret;
 
+mod expiry;
 mod trust;
 
+pub use expiry::expiries;
 pub use trust::{Trust, client_config};
 
 /// The protocol's name in the TLS handshake; another protocol or a later, incompatible one is refused there.

@@ -246,13 +246,8 @@ impl Agent {
                 }
             }
             News::Failed(source, error) => {
-                if self.found.roster.fail(source, &error) {
-                    tracing::warn!(
-                        source = source.as_str(),
-                        %error,
-                        "a source of discovery cannot tell who is there; who was there last is still measured"
-                    );
-                }
+                let is_news = self.found.roster.fail(source, &error);
+                self.source_failed(source, &error, is_news);
             }
             News::Database(facts) => {
                 self.hear_place(&facts.name, Witness::Discovery, Place::of(&facts));

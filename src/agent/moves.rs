@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use probes::target::Kind;
 
 use super::Agent;
-use crate::mesh::cause::ms;
-use crate::mesh::failover::{Move, Place, Witness};
+use crate::export::events::Happening;
+use crate::mesh::failover::{Place, Witness};
 use crate::mesh::links::Links;
 use crate::mesh::place;
 use crate::mesh::region::{Atlas, written};
@@ -48,8 +48,9 @@ impl Agent {
     pub(super) fn follow_moves(&mut self) {
         let now = self.age();
         let links = &self.links;
-        for done in self.moves.follow(|database| link_of(links, database).map(|(_, watch)| watch), now) {
-            log(&self.settings.own.name, &done);
+        let done = self.moves.follow(|database| link_of(links, database).map(|(_, watch)| watch), now);
+        for one in &done {
+            self.happened(&Happening::Moved(one));
         }
     }
 }
@@ -64,27 +65,6 @@ fn called(ip: IpAddr, members: &[Member], atlas: &Atlas) -> Option<String> {
     let server = servers(members).into_iter().find(|server| server.known_as.contains(&ip))?;
     let place = place::Place::weigh(&server.claims, atlas);
     place.zones.into_iter().next().or_else(|| place.region.as_ref().map(written))
-}
-
-fn log(agent: &str, done: &Move) {
-    let [from, to] = done.in_words();
-    let rtt = match (done.rtt_before, done.rtt_after) {
-        (Some(before), Some(after)) => format!(", RTT {} → {}", ms(before), ms(after)),
-        (Some(before), None) => format!(", RTT {} → not known", ms(before)),
-        _ => String::new(),
-    };
-    let us = |rtt: Option<std::time::Duration>| rtt.map(|rtt| rtt.as_micros());
-    tracing::info!(
-        agent,
-        database = done.database,
-        from,
-        to,
-        timeline_from = done.from.timeline.as_deref(),
-        timeline_to = done.to.timeline.as_deref(),
-        rtt_before_us = us(done.rtt_before),
-        rtt_after_us = us(done.rtt_after),
-        "database moved from {from} to {to}{rtt}"
-    );
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use probes::Target;
 
 use super::measuring::{Job, MeasuringError};
 use super::{Agent, Settings};
+use crate::export::events::Happening;
 use crate::mesh::links::{Intervals, RosterChange};
 use crate::mesh::peer::Link;
 use crate::mesh::schedule::{Schedule, stretch};
@@ -52,13 +53,13 @@ impl Agent {
     /// Reads the settings anew and takes them over, or says why not and stays as it is.
     pub(super) async fn reload(&mut self, load: &(dyn Fn() -> Result<Settings, String> + Send), why: &str) {
         match load() {
-            Err(error) => tracing::error!(%error, why, "the new configuration is not taken over"),
+            Err(error) => self.happened(&Happening::Refused { why, error: &error }),
             Ok(settings) if settings == self.settings => {
                 tracing::info!(why, "the configuration is unchanged");
             }
             Ok(settings) => match self.take_over(settings).await {
-                Ok(changed) => tracing::info!(why, changed, "the new configuration is in force"),
-                Err(error) => tracing::error!(%error, why, "the new configuration is not taken over"),
+                Ok(changed) => self.happened(&Happening::Reloaded { why, changed: &changed }),
+                Err(error) => self.happened(&Happening::Refused { why, error: &error }),
             },
         }
     }
@@ -124,7 +125,26 @@ impl Agent {
                 self.measuring.end(*id).map_err(|error| error.to_string())?;
             }
         }
-        (self.links, self.settings, self.targets) = (links, settings, targets);
+        let before = std::mem::replace(&mut self.links, links);
+        if settings.shown != self.settings.shown {
+            self.telemetry.show(settings.shown);
+        }
+        (self.settings, self.targets) = (settings, targets);
+        for change in &changes {
+            match change {
+                RosterChange::Added(id, _) if before.get(*id).is_none() => {
+                    let link = self.links.get(*id).map(|watch| watch.link.clone());
+                    link.iter().for_each(|link| self.happened(&Happening::Added(link)));
+                }
+                RosterChange::Added(..) => {}
+                RosterChange::Removed(id) => {
+                    before
+                        .get(*id)
+                        .into_iter()
+                        .for_each(|watch| self.happened(&Happening::Removed(&watch.link)));
+                }
+            }
+        }
         Ok((added, removed))
     }
 }

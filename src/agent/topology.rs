@@ -6,6 +6,7 @@ use probes::postgres::conninfo::HostName;
 
 use super::Agent;
 use crate::discovery::cloud::claim_of_host_name;
+use crate::export::events::Happening;
 use crate::mesh::links::Links;
 use crate::mesh::roster::{Member, Source};
 use crate::mesh::rules::gather::topology;
@@ -59,7 +60,7 @@ impl Agent {
                 Change::Raised(finding) => (finding, true),
                 Change::Cleared(finding) => (finding, false),
             };
-            super::changes::log_finding(&self.settings.own.name, finding, raised);
+            self.happened(&Happening::Finding { finding, raised });
         }
     }
 }

@@ -8,18 +8,14 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 
-use super::targets::parse_limit;
 use super::{ConfigError, Environment, fault};
 use crate::cli::{self, AgentArgs, Output};
 use crate::coder_metrics::EVERY_AT_LEAST;
-use crate::mesh::budget::{Budgets, Limit};
-use crate::mesh::links::{Intervals, Rules};
 use crate::mesh::region;
 use crate::mesh::rules::{Book, Code, Severities};
-use crate::mesh::state::Graces;
 
 /// Every key there is.
-pub(super) const KEYS: [&str; 51] = [
+pub(super) const KEYS: [&str; 53] = [
     "name",
     "role",
     "node",
@@ -67,6 +63,8 @@ pub(super) const KEYS: [&str; 51] = [
     "intervals.relay",
     "intervals.relay_fresh",
     "intervals.nats",
+    "metrics.targets",
+    "metrics.pairs",
     "graces.start",
     "graces.rollout",
     "insecure_no_auth",
@@ -182,7 +180,7 @@ impl Layers<'_> {
         }
     }
 
-    fn parse<T>(
+    pub(super) fn parse<T>(
         &self,
         key: &str,
         parse: impl Fn(&str) -> Result<T, String>,
@@ -309,50 +307,6 @@ impl Layers<'_> {
         }
         Ok(severities)
     }
-
-    /// Budgets, intervals and graces.
-    pub(super) fn rules(&self) -> Result<Rules, ConfigError> {
-        let Rules { mut budgets, mut intervals, mut graces } = Rules::default();
-        set(&mut budgets.quantile, self.parse("budgets.quantile", cli::quantile)?);
-        let Budgets {
-            quantile: _,
-            coderd_coderd,
-            coderd_postgres,
-            postgres_postgres,
-            proxy,
-            provisioner,
-            other,
-        } = &mut budgets;
-        for (limit, key) in [
-            (coderd_coderd, "budgets.coderd_coderd"),
-            (coderd_postgres, "budgets.coderd_postgres"),
-            (postgres_postgres, "budgets.postgres_postgres"),
-            (proxy, "budgets.proxy"),
-            (provisioner, "budgets.provisioner"),
-            (other, "budgets.other"),
-        ] {
-            set::<Limit>(limit, self.parse(key, parse_limit)?);
-        }
-        let Intervals { peer, postgres, postgres_connect, tcp, http, relay, relay_fresh, nats } =
-            &mut intervals;
-        for (interval, key) in [
-            (peer, "intervals.peer"),
-            (postgres, "intervals.postgres"),
-            (tcp, "intervals.tcp"),
-            (http, "intervals.http"),
-            (relay, "intervals.relay"),
-        ] {
-            set(interval, self.parse(key, at_least_50_ms)?);
-        }
-        let never = |text: &str| if text == "never" { Ok(Duration::ZERO) } else { at_least_50_ms(text) };
-        set(postgres_connect, self.parse("intervals.postgres_connect", never)?);
-        set(relay_fresh, self.parse("intervals.relay_fresh", never)?);
-        set(nats, self.parse("intervals.nats", at_least_a_minute)?);
-        let Graces { start, rollout } = &mut graces;
-        set(start, self.parse("graces.start", cli::duration)?);
-        set(rollout, self.parse("graces.rollout", cli::duration)?);
-        Ok(Rules { budgets, graces, intervals })
-    }
 }
 
 /// `budgets.proxy` → `PROBE_BUDGETS__PROXY`.
@@ -370,32 +324,9 @@ fn fill<T>(
     Ok(())
 }
 
-fn set<T>(slot: &mut T, value: Option<T>) {
-    if let Some(value) = value {
-        *slot = value;
-    }
-}
-
-fn at_least_50_ms(text: &str) -> Result<Duration, String> {
-    match cli::duration(text)? {
-        interval if interval < Duration::from_millis(50) => {
-            Err("no target is asked more than 20 times a second: 50ms or longer".to_owned())
-        }
-        interval => Ok(interval),
-    }
-}
-
-fn at_least_a_minute(text: &str) -> Result<Duration, String> {
-    match cli::duration(text)? {
-        interval if interval < Duration::from_secs(60) => {
-            Err("a NATS port is connected to at most once a minute: 60s or longer".to_owned())
-        }
-        interval => Ok(interval),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use crate::mesh::links::Rules;
     use clap::Parser;
 
     use super::*;

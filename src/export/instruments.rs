@@ -123,8 +123,8 @@ table! {
     BUDGET = new("coder.probe.path.budget", Gauge, Seconds, PATH,
         "What the path is held against; absent where it is measured for information.");
     /// Exact quantiles of the window.
-    RTT = new("coder.probe.path.rtt", Gauge, Seconds, &["source", "target", "target_kind", "quantile"],
-        "Quantile of the round trips of the last 300 outcomes, exact; 0 is the fastest and 1 the slowest.");
+    RTT = new("coder.probe.path.rtt", Gauge, Seconds, &["source", "target", "target_kind", "percentile"],
+        "Round trips of the last 300 outcomes, exact: p50, p95, p99 or max of those with a reply.");
     /// Lost in the window.
     LOSS = new("coder.probe.path.loss", Gauge, Ratio, PATH,
         "Share of the last 300 outcomes that got no reply.");
@@ -174,10 +174,10 @@ table! {
     NOTIFY_LOST = new("coder.probe.postgres.notify.lost", Counter, Of("notification"), &["source", "target"],
         "Notifications through PostgreSQL that did not come.");
     /// The database's share.
-    EXECUTION = new("coder.probe.postgres.execution", Gauge, Seconds, &["source", "target", "target_kind", "quantile"],
+    EXECUTION = new("coder.probe.postgres.execution", Gauge, Seconds, &["source", "target", "target_kind", "percentile"],
         "PostgreSQL's own time for the query, by its clock.");
     /// The rest.
-    NETWORK = new("coder.probe.postgres.network", Gauge, Seconds, &["source", "target", "target_kind", "quantile"],
+    NETWORK = new("coder.probe.postgres.network", Gauge, Seconds, &["source", "target", "target_kind", "percentile"],
         "The query less PostgreSQL's own time.");
     /// Bare connects of late.
     BARE_CONNECT = new("coder.probe.postgres.bare_connect", Gauge, Seconds, PATH,

@@ -48,7 +48,7 @@ pub enum Value {
     /// Of a counter of something that comes in parts, like seconds.
     Sum(f64),
     /// Of a histogram: since `born`. The exponential one is kept only where somebody asks for it.
-    Distribution(Histogram, Option<Exponential>),
+    Distribution(Histogram, Option<Box<Exponential>>),
 }
 
 impl Metrics {

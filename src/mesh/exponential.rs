@@ -142,3 +142,68 @@ fn index(duration: Duration, scale: i32) -> i32 {
     let index = exact.ceil() as i32 - 1;
     index
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The edges of the bucket at this place, in seconds.
+    fn edges(histogram: &Exponential, place: usize) -> (f64, f64) {
+        let index = f64::from(histogram.offset + i32::try_from(place).unwrap());
+        let step = f64::from(1 << histogram.scale);
+        ((index / step).exp2(), ((index + 1.0) / step).exp2())
+    }
+
+    #[test]
+    fn what_is_on_an_edge_is_in_the_bucket_below() {
+        let mut histogram = Exponential::default();
+        histogram.record(Duration::from_secs(1));
+        assert_eq!(histogram.buckets(), (-1, &[1][..]));
+        histogram.record(Duration::ZERO);
+        assert_eq!((histogram.count(), histogram.zeros()), (2, 1));
+    }
+
+    #[test]
+    fn a_wide_range_costs_resolution_and_no_sample() {
+        let mut histogram = Exponential::default();
+        for exponent in 0..10 {
+            histogram.record(Duration::from_nanos(10_u64.pow(exponent)));
+        }
+        assert_eq!(histogram.count(), 10);
+        assert_eq!(histogram.scale(), 2, "30 octaves in 160 buckets");
+        assert!(histogram.buckets().1.len() <= BUCKETS_AT_MOST);
+    }
+
+    proptest! {
+        #[test]
+        fn all_that_was_recorded_is_in_its_bucket_and_adding_is_recording_both(
+            one in proptest::collection::vec(1_u64..5_000_000_000, 1..60),
+            other in proptest::collection::vec(1_u64..5_000_000_000, 0..60),
+        ) {
+            let of = |values: &[u64]| {
+                let mut histogram = Exponential::default();
+                values.iter().for_each(|ns| histogram.record(Duration::from_nanos(*ns)));
+                histogram
+            };
+            let (mut sum, all) = (of(&one), of(&[&one[..], &other[..]].concat()));
+            sum.add(&of(&other));
+            prop_assert_eq!(sum.count(), all.count());
+            prop_assert_eq!(sum.sum(), all.sum());
+            prop_assert!(all.buckets().1.len() <= BUCKETS_AT_MOST);
+            for place in 0..all.counts.len() {
+                let (low, high) = edges(&all, place);
+                let inside = one.iter().chain(&other).filter(|ns| {
+                    let seconds = Duration::from_nanos(**ns).as_secs_f64();
+                    low * (1.0 - 1e-12) < seconds && seconds <= high * (1.0 + 1e-12)
+                });
+                prop_assert_eq!(all.counts[place], inside.count() as u64);
+            }
+            // Coarsened to the same scale, the sum of two says the same.
+            if sum.scale() == all.scale() {
+                prop_assert_eq!(sum.counts.iter().sum::<u64>(), all.counts.iter().sum::<u64>());
+            }
+        }
+    }
+}

@@ -34,10 +34,11 @@ impl Edges {
         Self(all.into())
     }
 
-    /// With every budget that these rules and links name.
-    pub fn of<'a>(rules: &Rules, links: impl Iterator<Item = &'a Link>) -> Self {
+    /// With every budget that these rules and links name, and those before: edges never go, for each change of them begins
+    /// all histograms anew.
+    pub fn of<'a>(rules: &Rules, links: impl Iterator<Item = &'a Link>, before: &Self) -> Self {
         let own = links.filter_map(|link| link.limit.flatten());
-        Self::with(rules.budgets.limits().chain(own))
+        Self::with(rules.budgets.limits().chain(own).chain(before.0.iter().copied()))
     }
 
     /// All of them, rising.
@@ -95,5 +96,45 @@ impl Histogram {
     /// All of them together.
     pub fn sum(&self) -> Duration {
         self.sum
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ms(ms: f64) -> Duration {
+        Duration::from_secs_f64(ms / 1000.0)
+    }
+
+    #[test]
+    fn every_budget_is_an_edge_once_beside_ten_and_fifteen_milliseconds() {
+        let rules = Rules::default();
+        let mut link = Link::to("a", probes::target::Kind::Peer, None);
+        link.limit = Some(Some(ms(7.0)));
+        let edges = Edges::of(&rules, [&link].into_iter(), &Edges::with([ms(3.3)]));
+        for edge in [3.3, 7.0, 10.0, 15.0] {
+            assert_eq!(edges.all().iter().filter(|known| **known == ms(edge)).count(), 1, "{edge}");
+        }
+        assert!(edges.all().is_sorted());
+        assert_eq!(Edges::with([ms(10.0), Duration::ZERO]), Edges::default());
+    }
+
+    #[test]
+    fn what_is_on_an_edge_is_below_it_and_what_is_above_all_is_counted_too() {
+        let mut histogram = Histogram::new(&Edges::default());
+        for sample in [ms(10.0), ms(10.000_001), ms(9.0), Duration::from_secs(7), Duration::ZERO] {
+            histogram.record(sample);
+        }
+        let at = |edge| histogram.edges().iter().position(|known| *known == ms(edge)).unwrap();
+        assert_eq!(histogram.counts()[at(10.0)], 2);
+        assert_eq!(histogram.counts()[at(15.0)], 1);
+        assert_eq!((histogram.counts()[0], *histogram.counts().last().unwrap()), (1, 1));
+        assert_eq!(histogram.count(), 5);
+        let mut double = histogram.clone();
+        double.add(&histogram);
+        assert_eq!((double.count(), double.sum()), (10, 2 * histogram.sum()));
+        double.add(&Histogram::new(&Edges::with([ms(1.1)])));
+        assert_eq!(double.count(), 10, "of other edges");
     }
 }

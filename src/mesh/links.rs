@@ -6,6 +6,8 @@ use std::time::Duration;
 use probes::target::Kind;
 
 use super::budget::Budgets;
+use super::histogram::Edges;
+use super::meter::Scale;
 use super::peer::{Link, Own, Role};
 use super::state::{Change, Graces, State, Terms, Watch};
 
@@ -86,12 +88,24 @@ pub struct Links {
     rules: Rules,
     watches: BTreeMap<u32, Watch>,
     next_id: u32,
+    scale: Scale,
 }
 
 impl Links {
     /// No links yet.
     pub fn new(own: Own, rules: Rules) -> Self {
-        Self { own, rules, watches: BTreeMap::new(), next_id: 0 }
+        Self { own, rules, watches: BTreeMap::new(), next_id: 0, scale: Scale::default() }
+    }
+
+    /// The same with its buckets in exponential steps as well.
+    pub fn exponential(mut self) -> Self {
+        self.scale.exponential = true;
+        self
+    }
+
+    /// By what all meters of this agent count.
+    pub fn scale(&self) -> &Scale {
+        &self.scale
     }
 
     /// What this agent says that it is.
@@ -133,6 +147,11 @@ impl Links {
             self.watches.remove(&id);
             changes.push(RosterChange::Removed(id));
         }
+        let edges = Edges::of(&self.rules, links.iter(), &self.scale.edges);
+        if edges != self.scale.edges {
+            self.scale.edges = edges;
+            self.watches.values_mut().for_each(|watch| watch.set_scale(&self.scale, now));
+        }
         for (place, link) in links.iter().enumerate() {
             let terms = terms(&self.own, &self.rules, link);
             match self.watches.values_mut().find(|watch| same(&watch.link, link)) {
@@ -143,7 +162,9 @@ impl Links {
                 None => {
                     let id = self.next_id;
                     self.next_id += 1;
-                    self.watches.insert(id, Watch::new(link.clone(), terms, now));
+                    let mut watch = Watch::new(link.clone(), terms, now);
+                    watch.set_scale(&self.scale, now);
+                    self.watches.insert(id, watch);
                     changes.push(RosterChange::Added(id, place));
                 }
             }

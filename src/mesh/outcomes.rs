@@ -30,6 +30,20 @@ impl Counts {
         self.ok + self.lost + self.refused + self.error + self.skipped_self
     }
 
+    /// Adds another series'.
+    pub fn join(&mut self, other: &Self) {
+        let Self { ok, lost, refused, error, skipped_self } = self;
+        for (count, more) in [
+            (ok, other.ok),
+            (lost, other.lost),
+            (refused, other.refused),
+            (error, other.error),
+            (skipped_self, other.skipped_self),
+        ] {
+            *count += more;
+        }
+    }
+
     /// One more of this.
     pub fn add(&mut self, outcome: &Outcome) {
         match outcome {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use probes::sample::{Failure, Outcome, Reason, Sample};
 use serde::Serialize;
 
+use super::meter::{Meter, Scale};
 use super::peer::Role;
 use super::roster::{Member, Status};
 use super::state::State;
@@ -102,20 +103,36 @@ pub struct Exchange {
 /// All that we know of it.
 #[derive(Debug, Clone, Default)]
 pub struct Pubsub {
+    scale: Scale,
     own: Track,
     peers: BTreeMap<String, Track>,
 }
 
 impl Pubsub {
+    /// Nothing yet, to be counted by this scale.
+    pub fn by(scale: Scale) -> Self {
+        Self { scale, ..Self::default() }
+    }
+
+    /// All trips in buckets and how many were lost since the start: our own first, then those to each other agent and back.
+    pub fn trips(&self) -> impl Iterator<Item = (Option<&str>, &Meter, u64)> {
+        let own = (None, &self.own);
+        let peers = self.peers.iter().map(|(name, track)| (Some(name.as_str()), track));
+        std::iter::once(own)
+            .chain(peers)
+            .filter_map(|(name, track)| Some((name, track.meter.as_ref()?, track.lost)))
+    }
+
     /// Takes in what came of a question at `now`.
     pub fn record(&mut self, exchange: &Exchange, now: Duration) {
         let Exchange { own, peer, every, peers } = exchange;
-        self.own.record(own, *every, now);
+        let scale = &self.scale;
+        self.own.record(own, *every, now, scale);
         let turn = *every * u32::try_from((*peers).max(1)).unwrap_or(u32::MAX);
         if let Some((name, sample)) = peer
             && (self.peers.contains_key(name) || self.peers.len() < PEERS_AT_MOST)
         {
-            self.peers.entry(name.clone()).or_default().record(sample, turn, now);
+            self.peers.entry(name.clone()).or_default().record(sample, turn, now, scale);
         }
         self.peers.retain(|_, track| now.saturating_sub(track.at) <= track.every * FORGOTTEN_AFTER);
     }
@@ -192,10 +209,12 @@ struct Track {
     loss: Option<Failure>,
     at: Duration,
     every: Duration,
+    /// From the first trip on.
+    meter: Option<Meter>,
 }
 
 impl Track {
-    fn record(&mut self, sample: &Sample, every: Duration, now: Duration) {
+    fn record(&mut self, sample: &Sample, every: Duration, now: Duration, scale: &Scale) {
         (self.at, self.every) = (now, every);
         let (loss, trip) = match &sample.outcome {
             Outcome::SkippedSelf => return,
@@ -217,6 +236,8 @@ impl Track {
             }
         };
         (self.failure, self.loss) = (None, loss);
+        let meter = self.meter.get_or_insert_with(|| Meter::new(scale, now));
+        trip.into_iter().for_each(|trip| meter.record(trip));
         self.last.push_back(trip);
         while self.last.len() > LOOKED_AT {
             self.last.pop_front();

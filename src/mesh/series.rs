@@ -112,7 +112,13 @@ impl Series {
     /// Takes in a bare connect.
     pub fn connected(&mut self, sample: &Sample, at: Duration) {
         let Outcome::Ok(timing) = &sample.outcome else { return };
-        if sample.own_wait > WAIT_AT_MOST || timing.rtt >= SYN_SENT_AGAIN {
+        if sample.own_wait > WAIT_AT_MOST {
+            return;
+        }
+        if let Some(meter) = self.window.meters_mut().and_then(|meters| meters.connects.as_mut()) {
+            meter.record(timing.rtt);
+        }
+        if timing.rtt >= SYN_SENT_AGAIN {
             return;
         }
         if self.connects.len() == CONNECTS_KEPT {
@@ -142,7 +148,12 @@ impl Series {
         if self.fresh.len() == FRESH_KEPT {
             self.fresh.pop_front();
         }
-        self.fresh.push_back(phases.and_then(|phases| phases.total));
+        let total = phases.and_then(|phases| phases.total);
+        self.fresh.push_back(total);
+        let meter = self.window.meters_mut().and_then(|meters| meters.afresh.as_mut());
+        if let (Some(meter), Some(total), true) = (meter, total, sample.own_wait <= WAIT_AT_MOST) {
+            meter.record(total);
+        }
         if let Some(tcp) = phases.and_then(|phases| phases.tcp) {
             let connect =
                 Sample { outcome: Outcome::Ok(Timing { rtt: tcp, ..Timing::default() }), ..sample.clone() };
@@ -224,7 +235,9 @@ impl Series {
 #[cfg(test)]
 mod tests {
     use probes::sample::{Failure, Phases, Reason};
+    use probes::target::Kind;
 
+    use super::super::meter::{Meters, Scale};
     use super::*;
 
     fn ms(ms: f64) -> Duration {
@@ -234,6 +247,8 @@ mod tests {
     #[test]
     fn a_continuous_series_takes_at_most_16_kib() {
         let mut series = Series::new(Window::continuous(ms(10.0)));
+        // The kind that counts most.
+        series.window.set_meters(Meters::new(Kind::Relay, &Scale::default(), Duration::ZERO));
         for second in 0..5000 {
             series.record(&Timing { rtt: ms(1.0), ..Timing::default() }.into(), Duration::from_secs(second));
             series

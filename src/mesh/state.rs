@@ -27,6 +27,7 @@ use serde::Serialize;
 use super::budget::Limit;
 use super::cause::{Finding, Reason};
 use super::floor::RouteChange;
+use super::meter::{Meters, Scale};
 use super::outcomes;
 use super::peer::Link;
 use super::series::Series;
@@ -161,6 +162,7 @@ pub struct Watch {
     connects_at: Option<Duration>,
     calm_since_connects: bool,
     leads: Option<Leads>,
+    came_to: [u64; State::ALL.len()],
 }
 
 impl Watch {
@@ -185,7 +187,23 @@ impl Watch {
             connects_at: None,
             calm_since_connects: false,
             leads: None,
+            came_to: [0; State::ALL.len()],
         }
+    }
+
+    /// Counts by this scale from now on; what was counted in buckets is forgotten.
+    pub fn set_scale(&mut self, scale: &Scale, now: Duration) {
+        self.series.window.set_meters(Meters::new(self.link.kind, scale, now));
+    }
+
+    /// How often it came to this state.
+    pub fn came_to(&self, state: State) -> u64 {
+        self.came_to[state as usize]
+    }
+
+    /// Since when it is watched.
+    pub fn born(&self) -> Duration {
+        self.born
     }
 
     /// How it stands, and since when.
@@ -307,6 +325,7 @@ impl Watch {
         }
         let from = std::mem::replace(&mut self.state, state);
         self.since = now;
+        self.came_to[state as usize] += 1;
         Some(Change::State { from, to: state, findings: self.findings(now) })
     }
 

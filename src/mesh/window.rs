@@ -16,6 +16,7 @@ use std::time::Duration;
 use probes::sample::{Direction, Failure, Outcome, Phases, Sample};
 
 use super::hour::Hour;
+use super::meter::Meters;
 use super::outcomes::{Counts, Record};
 
 mod view;
@@ -42,6 +43,8 @@ pub struct Window {
     kept: VecDeque<Record>,
     totals: Totals,
     hour: Option<Hour>,
+    /// In a box, so that a bounded look does not carry it.
+    meters: Option<Box<Meters>>,
     last_failure: Option<Failure>,
     connect: Option<Phases>,
     encrypted: Option<bool>,
@@ -70,6 +73,36 @@ pub struct Totals {
     pub retransmits: u64,
 }
 
+impl Totals {
+    /// Adds another series' counters.
+    pub fn join(&mut self, other: &Self) {
+        let Self {
+            outcomes,
+            marked_self,
+            judged,
+            exceeded,
+            exceeded_at,
+            lost_there,
+            lost_back,
+            late,
+            retransmits,
+        } = self;
+        outcomes.join(&other.outcomes);
+        exceeded_at.iter_mut().zip(other.exceeded_at).for_each(|(count, more)| *count += more);
+        for (count, more) in [
+            (marked_self, other.marked_self),
+            (judged, other.judged),
+            (exceeded, other.exceeded),
+            (lost_there, other.lost_there),
+            (lost_back, other.lost_back),
+            (late, other.late),
+            (retransmits, other.retransmits),
+        ] {
+            *count += more;
+        }
+    }
+}
+
 impl Window {
     /// A window that keeps this many outcomes, and no hour: for one bounded look.
     pub fn new(budget: Duration, keep: usize) -> Self {
@@ -79,6 +112,7 @@ impl Window {
             kept: VecDeque::new(),
             totals: Totals::default(),
             hour: None,
+            meters: None,
             last_failure: None,
             connect: None,
             encrypted: None,
@@ -91,6 +125,20 @@ impl Window {
         window.kept.reserve_exact(KEPT);
         window.hour = Some(Hour::new());
         window
+    }
+
+    /// Counts in these buckets from now on; what was counted is forgotten.
+    pub fn set_meters(&mut self, meters: Meters) {
+        self.meters = Some(Box::new(meters));
+    }
+
+    /// What is counted in buckets, where it is.
+    pub fn meters(&self) -> Option<&Meters> {
+        self.meters.as_deref()
+    }
+
+    pub(super) fn meters_mut(&mut self) -> Option<&mut Meters> {
+        self.meters.as_deref_mut()
     }
 
     /// The round trip at which an exceedance begins.
@@ -155,6 +203,10 @@ impl Window {
                 *count += u64::from(record.rtt().is_none_or(|rtt| rtt >= mark));
             }
         }
+        if let (Some(meters), true) = (&mut self.meters, record.judged()) {
+            let duration = if meters.to_the_end { record.total() } else { record.rtt() };
+            duration.into_iter().for_each(|duration| meters.slots.record(duration));
+        }
         match &sample.outcome {
             Outcome::Lost(_, Direction::There) => totals.lost_there += 1,
             Outcome::Lost(_, Direction::Back) => totals.lost_back += 1,
@@ -206,6 +258,7 @@ impl Window {
         size_of::<Self>()
             + self.keep.max(self.kept.capacity()) * size_of::<Record>()
             + self.hour.as_ref().map_or(0, Hour::heap_bytes)
+            + self.meters.as_ref().map_or(0, |meters| size_of::<Meters>() + meters.heap_bytes())
             + DETAIL
     }
 }

@@ -114,7 +114,7 @@ pub(crate) fn check_until_told(secret: &Secret, arguments: &[&str]) -> Run {
 /// A mesh secret in a file.
 pub(crate) struct Secret {
     pub(crate) path: PathBuf,
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 impl Secret {
@@ -122,7 +122,14 @@ impl Secret {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("mesh-secret");
         std::fs::write(&path, MeshSecret::generate_hex().unwrap() + "\n").unwrap();
-        Self { path, _directory: directory }
+        Self { path, directory }
+    }
+
+    /// A file beside it.
+    pub(crate) fn file(&self, name: &str, text: &str) -> String {
+        let path = self.directory.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.into_os_string().into_string().unwrap()
     }
 }
 

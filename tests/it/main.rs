@@ -45,6 +45,8 @@ mod manifests;
 #[cfg(test)]
 mod metadata_server;
 #[cfg(test)]
+mod metrics;
+#[cfg(test)]
 mod name_server;
 #[cfg(test)]
 mod otlp;
@@ -66,6 +68,8 @@ mod replica;
 mod rotel;
 #[cfg(test)]
 mod scenarios;
+#[cfg(test)]
+mod scene;
 #[cfg(test)]
 mod tidy;
 #[cfg(test)]

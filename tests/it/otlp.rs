@@ -103,7 +103,7 @@ impl Figures {
                 family(
                     &instruments::QUERY,
                     &[],
-                    Value::Distribution(counted.histogram.clone(), Some(counted.exponential.clone())),
+                    Value::Distribution(counted.histogram.clone(), Some(Box::new(counted.exponential.clone()))),
                 ),
             ],
         }))

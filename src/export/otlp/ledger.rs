@@ -203,7 +203,7 @@ impl Amount {
             Value::Number(number) | Value::Sum(number) => Self::Number(*number),
             Value::Count(count) => Self::Whole(*count),
             Value::Distribution(_, Some(exponential)) if buckets == Buckets::Exponential => {
-                Self::Exponential(exponential.into())
+                Self::Exponential(exponential.as_ref().into())
             }
             Value::Distribution(histogram, _) => Self::buckets(histogram),
         }

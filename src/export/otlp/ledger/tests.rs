@@ -66,7 +66,7 @@ fn snapshot(series: &[Series], at: Duration) -> Arc<Metrics> {
             family(&instruments::CPU, &|one| Value::Sum(one.histogram.sum().as_secs_f64()), &[]),
             family(
                 &instruments::PEER_RTT,
-                &|one| Value::Distribution(one.histogram.clone(), Some(one.exponential.clone())),
+                &|one| Value::Distribution(one.histogram.clone(), Some(Box::new(one.exponential.clone()))),
                 &["b", "peer"],
             ),
         ],
