@@ -61,7 +61,10 @@ fn ours(buckets: Buckets, temporality: Temporality) -> Cost {
     for round in 0..ROUNDS {
         let watch = Stopwatch::start();
         for sample in 0..SAMPLES {
-            meters.iter_mut().enumerate().for_each(|(target, meter)| meter.record(duration(sample * TARGETS + target)));
+            meters
+                .iter_mut()
+                .enumerate()
+                .for_each(|(target, meter)| meter.record(duration(sample * TARGETS + target)));
         }
         records.push(watch.elapsed().as_nanos() as f64 / (SAMPLES * TARGETS) as f64);
         let watch = Stopwatch::start();
@@ -122,9 +125,11 @@ fn sdk(buckets: Buckets, temporality: Temporality) -> Cost {
                 Buckets::Explicit => {
                     Aggregation::ExplicitBucketHistogram { boundaries: edges.clone(), record_min_max: false }
                 }
-                Buckets::Exponential => {
-                    Aggregation::Base2ExponentialHistogram { max_size: 160, max_scale: 6, record_min_max: false }
-                }
+                Buckets::Exponential => Aggregation::Base2ExponentialHistogram {
+                    max_size: 160,
+                    max_scale: 6,
+                    record_min_max: false,
+                },
             };
             Stream::builder().with_aggregation(aggregation).with_cardinality_limit(2 * TARGETS).build().ok()
         })

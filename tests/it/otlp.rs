@@ -103,7 +103,10 @@ impl Figures {
                 family(
                     &instruments::QUERY,
                     &[],
-                    Value::Distribution(counted.histogram.clone(), Some(Box::new(counted.exponential.clone()))),
+                    Value::Distribution(
+                        counted.histogram.clone(),
+                        Some(Box::new(counted.exponential.clone())),
+                    ),
                 ),
             ],
         }))

@@ -223,7 +223,9 @@ fn of_the_door_out_only_what_hands_over_waits() {
     let hands = ["src/export/otlp/run", "src/export/otlp/send", "src/export/otlp/spool"];
     for path in sources("src/export").into_iter().chain([root().join("src/export.rs")]) {
         let inside = path.strip_prefix(root()).unwrap().to_str().unwrap();
-        let may = hands.iter().any(|hand| inside == format!("{hand}.rs") || inside.starts_with(&format!("{hand}/")));
+        let may = hands
+            .iter()
+            .any(|hand| inside == format!("{hand}.rs") || inside.starts_with(&format!("{hand}/")));
         let text = read(&path);
         let found = code(&text).find(|line| line.contains("tokio"));
         assert!(may || found.is_none(), "{inside} must not name `tokio`: {}", found.unwrap_or_default());
