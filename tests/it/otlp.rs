@@ -15,7 +15,7 @@ use probe::mesh::histogram::{Edges, Histogram};
 use probes::stopwatch::Stopwatch;
 use tokio::sync::watch;
 
-use crate::house::pause;
+use crate::house::{Agent, Run, Secret, closed_port, pause, probe};
 use crate::rotel::{Ports, Rotel};
 
 mod failing;
@@ -428,4 +428,138 @@ fn events_that_nobody_took_are_delivered_after_a_restart() {
         let expected: Vec<_> = (0..11).map(|number| format!("agent-1/{number:04}")).collect();
         assert_eq!(ids(&meanwhile(|| rotel.stop())), expected);
     });
+}
+
+/// An agent that asks itself nothing else than to hand over.
+fn agent(secret: &Secret, more: &[&str], variables: &[(&str, &str)]) -> Agent {
+    let tcp = closed_port();
+    let target = format!("127.0.0.1:{tcp}");
+    let mut arguments = vec![
+        "agent",
+        "--listen",
+        "127.0.0.1:0",
+        "--web",
+        "127.0.0.1:0",
+        "--name",
+        "coderd-1",
+        "--tcp",
+        &target,
+    ];
+    arguments.extend(more);
+    let mut command = probe(&arguments);
+    command.env("PROBE_MESH_SECRET_FILE", &secret.path).envs(variables.iter().copied());
+    Agent::with(&mut command)
+}
+
+#[test]
+fn an_agent_hands_over_what_its_log_and_its_page_say_and_the_last_of_it_when_it_stops() {
+    let ports = Ports::free();
+    let rotel = Rotel::start(ports);
+    let secret = Secret::new();
+    let endpoint = format!("http://127.0.0.1:{}", ports.grpc);
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("probe.toml");
+    std::fs::write(&file, "").unwrap();
+    let agent = agent(
+        &secret,
+        &["--config", file.to_str().unwrap(), "--region", "aws/eu-west-1", "--zone", "eu-west-1a"],
+        &[
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint),
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=geheim,broken"),
+            ("OTEL_METRIC_EXPORT_INTERVAL", "1000"),
+            (
+                "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION",
+                "base2_exponential_bucket_histogram",
+            ),
+        ],
+    );
+    let first = agent.said_first.join("\n");
+    assert!(first.contains("OTEL_EXPORTER_OTLP_HEADERS: entry 2 is left out"), "{first}");
+    rotel.wait_until("the first event and figures", |output| {
+        output.contains("EventName: coder.probe.agent.started")
+            && !blocks(output, "coder.probe.scheduler.lag").is_empty()
+            && output.contains("cloud.region: Str(eu-west-1)")
+            && blocks(output, "coder.probe.otlp.exports")
+                .iter()
+                .any(|block| block.contains("signal: Str(logs)"))
+    });
+    let page = agent.get("/metrics");
+    for line in [
+        "coder_probe_otlp_events_waiting{source=\"coderd-1\"} 0",
+        "coder_probe_otlp_events_dropped_total{source=\"coderd-1\",reason=\"refused\"} 0",
+        "coder_probe_otlp_exports_total{source=\"coderd-1\",signal=\"logs\",outcome=\"retryable\"} 0",
+    ] {
+        assert!(page.contains(line), "{line} in {page}");
+    }
+    std::fs::write(&file, "no such key = 1").unwrap();
+    agent.signal("HUP");
+    rotel.wait_until("a refusal", |output| output.contains("EventName: coder.probe.config.refused"));
+    agent.signal("TERM");
+    let (code, said) = agent.wait();
+    assert_eq!(code, Some(0), "{said:#?}");
+    let output = rotel.stop();
+    assert!(output.contains("EventName: coder.probe.agent.stopping"), "{output}");
+    for attribute in ["service.instance.id: Str(coderd-1.", "cloud.availability_zone: Str(eu-west-1a)"] {
+        assert!(output.contains(attribute), "{attribute}");
+    }
+    assert!(
+        blocks(&output, "coder.probe.scheduler.lag")
+            .iter()
+            .all(|block| block.contains("ExponentialHistogram"))
+    );
+    let log = [first, said.join("\n")].concat();
+    assert!(!log.contains("geheim"), "{log}");
+    let told = ids(&output);
+    let logged: Vec<_> = log
+        .lines()
+        .filter_map(|line| line.split("event_id=").nth(1)?.split([' ', '"']).find(|word| !word.is_empty()))
+        .collect();
+    assert!(
+        !logged.is_empty() && logged.iter().all(|id| told.iter().any(|other| other == id)),
+        "{logged:?} {told:?}"
+    );
+}
+
+#[test]
+fn an_agents_events_wait_in_its_spool_and_a_spool_that_is_none_is_said_at_the_start() {
+    let ports = Ports::free();
+    let secret = Secret::new();
+    let directory = tempfile::tempdir().unwrap();
+    let spool = directory.path().join("events");
+    let endpoint = format!("http://127.0.0.1:{}", ports.http);
+    let variables = [("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str())];
+    let start = || agent(&secret, &["--event-spool", spool.to_str().unwrap()], &variables);
+    let one = start();
+    // Who answers has come as far as to listen to signals.
+    one.report();
+    one.signal("TERM");
+    assert_eq!(one.wait().0, Some(0));
+    let rotel = Rotel::start(ports);
+    let other = start();
+    let output = rotel.wait_until("both lives", |output| {
+        output.matches("EventName: coder.probe.agent.started").count() == 2
+            && output.contains("EventName: coder.probe.agent.stopping")
+    });
+    let lives: Vec<_> = ids(&output).iter().map(|id| id.rsplit_once('-').unwrap().0.to_owned()).collect();
+    assert!(
+        lives.windows(2).filter(|pair| pair[0] != pair[1]).count() == 1,
+        "one after the other: {lives:?}"
+    );
+    let run = Run::of(
+        probe(&[
+            "agent",
+            "--listen",
+            "127.0.0.1:0",
+            "--web",
+            "127.0.0.1:0",
+            "--event-spool",
+            spool.to_str().unwrap(),
+        ])
+        .env("PROBE_MESH_SECRET_FILE", &secret.path)
+        .envs(variables),
+    );
+    assert_eq!(run.code, Some(1), "{}", run.stderr);
+    assert!(run.stderr.contains("in use by another process"), "{}", run.stderr);
+    drop(other);
 }
