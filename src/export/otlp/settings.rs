@@ -369,7 +369,7 @@ impl Reader<'_> {
             match pairs::attributes(&list) {
                 Ok(read) => attributes = read,
                 Err(why) => {
-                    self.warn("OTEL_RESOURCE_ATTRIBUTES", &list, &format!("{why}; none of it is used"))
+                    self.warn("OTEL_RESOURCE_ATTRIBUTES", &list, &format!("{why}; none of it is used"));
                 }
             }
         }

@@ -109,7 +109,7 @@ impl Spool {
             self.memory_bytes += size(&event);
             self.memory.push_back(event);
         }
-        let news = self.to_disk();
+        let news = self.write_down();
         while self.memory.len() > self.handed_out + 1
             && (self.memory.len() > self.limits.events || self.memory_bytes > self.limits.bytes)
         {
@@ -121,7 +121,7 @@ impl Spool {
         news
     }
 
-    fn to_disk(&mut self) -> Option<DiskNews> {
+    fn write_down(&mut self) -> Option<DiskNews> {
         let disk = self.disk.as_mut()?;
         if self.memory.len() == self.handed_out {
             return None;

@@ -36,7 +36,8 @@ impl Connection {
     pub(super) async fn over(stream: Stream) -> Result<Self, Trouble> {
         let mut client = http1::Builder::new();
         client.max_buf_size(LONGEST_ANSWER);
-        let (requests, connection) = client.handshake(TokioIo::new(stream)).await.map_err(broken)?;
+        let (requests, connection) =
+            client.handshake(TokioIo::new(stream)).await.map_err(|error| broken(&error))?;
         let driver = AbortOnDrop(tokio::spawn(async move {
             // An error of the connection is an error of the request, which is looked at there.
             let _ = connection.await;
@@ -51,8 +52,9 @@ impl Connection {
 
     pub(super) async fn ask(&mut self, delivery: &Delivery, message: &Message) -> Result<Answer, Trouble> {
         let request = request(delivery, message).map_err(Trouble::Broken)?;
-        self.requests.ready().await.map_err(broken)?;
-        let (head, body) = self.requests.send_request(request).await.map_err(broken)?.into_parts();
+        self.requests.ready().await.map_err(|error| broken(&error))?;
+        let (head, body) =
+            self.requests.send_request(request).await.map_err(|error| broken(&error))?.into_parts();
         let body = Limited::new(body, LONGEST_ANSWER).collect().await;
         let endpoint = &delivery.endpoint;
         if !head.status.is_success() {
@@ -76,8 +78,8 @@ impl Connection {
     }
 }
 
-fn broken(error: hyper::Error) -> Trouble {
-    Trouble::Broken(chain(&error))
+fn broken(error: &hyper::Error) -> Trouble {
+    Trouble::Broken(chain(error))
 }
 
 fn request(delivery: &Delivery, message: &Message) -> Result<Request<Full<Bytes>>, String> {

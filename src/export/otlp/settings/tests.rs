@@ -2,7 +2,9 @@
 
 use super::*;
 
-fn of(pairs: &[(&str, &str)]) -> (Settings, Vec<Notice>) {
+type Variables<'a> = &'a [(&'a str, &'a str)];
+
+fn of(pairs: Variables<'_>) -> (Settings, Vec<Notice>) {
     read(&|name: &str| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned()))
 }
 
@@ -20,7 +22,7 @@ fn is_on(settings: &Settings) -> (bool, bool) {
 
 #[test]
 fn a_signal_is_exported_where_somebody_asks_for_it() {
-    let cases: &[(&[(&str, &str)], (bool, bool))] = &[
+    let cases: &[(Variables<'_>, (bool, bool))] = &[
         (&[], (false, false)),
         (&[ENDPOINT], (true, true)),
         (&[("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", "http://collector/in")], (false, true)),
@@ -42,7 +44,7 @@ fn a_signal_is_exported_where_somebody_asks_for_it() {
 
 #[test]
 fn the_endpoint_is_the_one_that_the_specification_says() {
-    let cases: &[(&[(&str, &str)], &str, &str)] = &[
+    let cases: &[(Variables<'_>, &str, &str)] = &[
         (&[ENDPOINT], "http://collector:4318/v1/metrics", "http://collector:4318/v1/logs"),
         (
             &[("OTEL_EXPORTER_OTLP_ENDPOINT", "https://c.example/otlp/")],
