@@ -17,6 +17,7 @@ use crate::coder_metrics;
 use crate::discovery::{self, News, Peers, Sources};
 use crate::export::collect;
 use crate::export::events::Happening;
+use crate::export::otlp;
 use crate::mesh::failover::Moves;
 use crate::mesh::links::{Links, Rules};
 use crate::mesh::peer::{Link, Own};
@@ -29,6 +30,7 @@ use crate::web;
 mod attributing;
 mod changes;
 pub(crate) mod found;
+mod handing;
 mod letters;
 pub mod measuring;
 mod moves;
@@ -73,6 +75,8 @@ pub struct Settings {
     pub metrics: coder_metrics::Settings,
     /// How much is shown of what is measured.
     pub shown: collect::Settings,
+    /// What is handed to an OTLP receiver.
+    pub otlp: otlp::Asked,
 }
 
 /// How settings are read anew.
@@ -91,6 +95,9 @@ pub enum AgentError {
     /// The measuring thread.
     #[error(transparent)]
     Measuring(#[from] MeasuringError),
+    /// Where events are to wait.
+    #[error(transparent)]
+    Spool(#[from] otlp::spool::SpoolError),
     /// The HTTP socket.
     #[error("cannot listen on TCP {address}: {source}")]
     Web {
@@ -145,6 +152,7 @@ struct Agent {
     events: mpsc::UnboundedSender<measuring::Event>,
     own: own::Own,
     telemetry: telemetry::Telemetry,
+    handing: handing::Handing,
     /// Whether discovery may be connected to the database.
     database_wanted: watch::Sender<bool>,
     start: Instant,
@@ -163,10 +171,11 @@ pub async fn run(
     let (readiness, ready) = watch::channel(web::Readiness::Starting);
     // A handful of questions at a time: who asks more waits.
     let (asking, mut asked) = mpsc::channel(4);
+    let handing = handing::Handing::start(&settings.otlp, web::figures(asking.clone())).await?;
     let server = tokio::spawn(web::serve(listener, ready, asking));
     let measuring = Measuring::start(settings.measuring.clone()).await?;
     let (events, mut measured) = mpsc::unbounded_channel();
-    let links = Links::new(settings.own.clone(), settings.rules);
+    let links = handing::links(&settings);
     let mut agent = Agent {
         own: own::Own::new(links.scale()),
         links,
@@ -179,6 +188,7 @@ pub async fn run(
         asking: watch::Sender::new(None),
         pubsub: Pubsub::default(),
         telemetry: telemetry::Telemetry::new(&settings),
+        handing,
         database_wanted: watch::Sender::new(!Agent::waits_for_kubernetes(&settings)),
         start: now(),
         settings,
@@ -199,9 +209,8 @@ pub async fn run(
     agent.happened(&Happening::Started { targets: agent.settings.targets.len() });
     readiness.send_replace(web::Readiness::Ready);
     let (telling, mut news) = mpsc::channel(64);
-    let sources_of = agent.reachable();
     let (peers, database) = (agent.asking.subscribe(), agent.database_wanted.subscribe());
-    let mut sources = Sources::start(&sources_of, &telling, &peers, database);
+    let mut sources = Sources::start(&agent.reachable(), &telling, &peers, database);
 
     let mut stop = std::pin::pin!(stop);
     let mut file = roster::FileWatch::new(reload.file.take());
@@ -237,17 +246,14 @@ pub async fn run(
         match event {
             Event::Measured(event) => agent.take(event)?,
             Event::Wake => agent.tick(),
-            // Who asked may have gone away.
-            Event::Asked(web::Question::Standing(answer)) => {
-                drop(answer.send((agent.standing(), agent.own.timing())));
-            }
-            Event::Asked(web::Question::Metrics(answer)) => drop(answer.send(agent.metrics())),
+            Event::Asked(question) => agent.answer(question),
             Event::Reload(why) => agent.reload(&*reload.load, why).await,
             Event::Letter(letter) => agent.read(letter).await,
             Event::Write => {
                 agent.write().await;
                 agent.follow_moves();
                 agent.look_at_sources();
+                agent.say_where();
             }
             Event::News(news) => agent.hear(news).await,
             Event::Metrics(step) => agent.attribute(step),
@@ -264,6 +270,13 @@ pub async fn run(
     tokio::select! {
         () = sources.stop(GOODBYE_PATIENCE) => {}
         () = unheard => {}
+    }
+    let mut last_words = std::pin::pin!(agent.handing.stop());
+    loop {
+        tokio::select! {
+            () = &mut last_words => break,
+            Some(question) = asked.recv() => agent.answer(question),
+        }
     }
     let seen = agent.measuring.reflected();
     agent.measuring.stop().await;
@@ -297,6 +310,14 @@ impl Agent {
     /// Since the start: the time that the mind is told.
     fn age(&self) -> Duration {
         now().duration_since(self.start)
+    }
+
+    /// Who asked may have gone away.
+    fn answer(&mut self, question: web::Question) {
+        match question {
+            web::Question::Standing(answer) => drop(answer.send((self.standing(), self.own.timing()))),
+            web::Question::Metrics(answer) => drop(answer.send(self.metrics())),
+        }
     }
 
     /// A little later than asked, so that it is surely past what the mind waits for.

@@ -283,6 +283,9 @@ pub struct AgentArgs {
     /// Form of the log on standard error [default: human]
     #[arg(long, value_name = "FORM", env = "PROBE_LOG_FORMAT")]
     pub log_format: Option<Output>,
+    /// Directory of this agent's own where events wait for the OTLP receiver, so that they outlive a restart [default: memory]
+    #[arg(long, value_name = "DIR", env = "PROBE_EVENT_SPOOL")]
+    pub event_spool: Option<PathBuf>,
     /// Targets.
     #[command(flatten)]
     pub targets: TargetArgs,

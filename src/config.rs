@@ -12,6 +12,7 @@ use crate::agent;
 use crate::agent::measuring;
 use crate::check::{self, Depth};
 use crate::cli::{AgentArgs, CheckArgs, IdentityArgs, Output};
+use crate::export::otlp::Asked;
 use crate::mesh::budget::Budgets;
 use crate::mesh::peer::{Own, Role};
 use crate::mesh::place::policy::Policy;
@@ -156,11 +157,12 @@ pub fn agent(args: &AgentArgs, env: Environment<'_>) -> Result<agent::Settings, 
         web: args.web.unwrap_or(WEB),
         discovery: crate::discovery::Settings { claims, ..found },
         metrics: metrics::of_agent(&args.metrics, args.targets.http_ca.as_ref(), layers.metrics_every()?)?,
-        own,
         targets,
         rules: layers.rules()?,
         book: layers.book()?,
         shown: layers.shown()?,
+        otlp: Asked::of(&own.name, &host_name(), args.event_spool.clone(), env),
+        own,
     })
 }
 

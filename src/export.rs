@@ -8,6 +8,7 @@ pub mod instruments;
 pub mod json;
 mod mesh;
 pub mod metrics;
+pub mod otlp;
 pub mod prometheus;
 mod pubsub;
 pub mod standing;

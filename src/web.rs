@@ -2,6 +2,7 @@
 //! request makes it probe.
 
 use std::io::Write;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use axum::Router;
@@ -39,6 +40,20 @@ pub enum Question {
     Standing(oneshot::Sender<(Standing, OwnTiming)>),
     /// All figures; they may be as old as a second, so that nobody who asks often costs much.
     Metrics(oneshot::Sender<Arc<Metrics>>),
+}
+
+/// How somebody who is not a client of HTTP asks for all figures; `None` where nobody answers any more.
+pub fn figures(
+    asking: mpsc::Sender<Question>,
+) -> impl Fn() -> Pin<Box<dyn Future<Output = Option<Arc<Metrics>>> + Send>> + Send + Sync {
+    move || {
+        let asking = asking.clone();
+        Box::pin(async move {
+            let (answer, answered) = oneshot::channel();
+            asking.send(Question::Metrics(answer)).await.ok()?;
+            answered.await.ok()
+        })
+    }
 }
 
 /// Serves until the sender of `readiness` is gone.

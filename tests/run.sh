@@ -24,6 +24,18 @@ has_prometheus() {
   command -v prometheus >/dev/null 2>&1 && command -v promtool >/dev/null 2>&1
 }
 
+# An OTLP receiver that is not ours. It is kept below target/, so nothing of the system changes.
+receiver="${CARGO_TARGET_DIR:-target}/tests/rotel"
+
+has_receiver() {
+  command -v rotel-agent >/dev/null 2>&1 || [ -x "$receiver/rotel/rotel-agent" ]
+}
+
+install_receiver() {
+  python3 -m pip --version >/dev/null 2>&1 || install_packages python3-pip
+  python3 -m pip install --quiet --no-deps --disable-pip-version-check --root-user-action ignore --target "$receiver" rotel==0.0.1a15
+}
+
 install_packages() {
   if command -v apt-get >/dev/null; then
     # The programs are enough: no cluster, pooler or Prometheus of the system's own is made or kept running.
@@ -66,6 +78,11 @@ if [ "${#missing[@]}" -gt 0 ]; then
   has_postgres || { echo "PostgreSQL was installed, but initdb and postgres were not found" >&2; exit 1; }
   has_pgbouncer || { echo "pgbouncer was installed, but was not found on PATH or in /usr/sbin" >&2; exit 1; }
   has_prometheus || { echo "Prometheus was installed, but prometheus and promtool were not found on PATH" >&2; exit 1; }
+fi
+if ! has_receiver; then
+  echo "installing rotel below $receiver, an OTLP receiver that the tests start for themselves on loopback" >&2
+  install_receiver
+  has_receiver || { echo "rotel was installed, but rotel-agent was not found in it" >&2; exit 1; }
 fi
 
 cargo test --workspace --locked "$@"

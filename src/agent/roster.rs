@@ -71,6 +71,7 @@ impl Agent {
             ("web", settings.web == self.settings.web),
             ("discovery", settings.discovery == self.settings.discovery),
             ("coderd_metrics", settings.metrics == self.settings.metrics),
+            ("event_spool", settings.otlp == self.settings.otlp),
         ];
         if let Some((what, _)) = fixed.iter().find(|(_, same)| !same) {
             return Err(format!("{what} cannot change while the agent runs: restart it"));
@@ -196,6 +197,7 @@ mod tests {
             book: Default::default(),
             metrics: Default::default(),
             shown: Default::default(),
+            otlp: crate::export::otlp::Asked::of("a", "here", None, &|_| None),
         };
         let url = "https://eu.example.com/latency-check";
         let every = Some(Duration::from_secs(60));

@@ -84,6 +84,7 @@ impl Agent {
         let id = format!("{}-{}", telemetry.life, telemetry.told);
         let event = what.event(&self.settings.own.name, id, wall());
         changes::log(&self.settings.own.name, what, &event);
+        self.handing.tell(event);
     }
 
     /// A source cannot tell who is there. It is an event only where it was not said already.
@@ -133,6 +134,7 @@ impl Agent {
             reload_is_in_force: self.telemetry.reload_is_in_force,
             reloaded: self.telemetry.reloaded,
             certificates: self.telemetry.certificates.clone(),
+            handed_over: self.handing.tallies(),
         };
         let members = self.found.members();
         let scene = Scene {

@@ -15,7 +15,7 @@ use crate::mesh::region;
 use crate::mesh::rules::{Book, Code, Severities};
 
 /// Every key there is.
-pub(super) const KEYS: [&str; 54] = [
+pub(super) const KEYS: [&str; 55] = [
     "name",
     "role",
     "node",
@@ -70,6 +70,7 @@ pub(super) const KEYS: [&str; 54] = [
     "graces.rollout",
     "insecure_no_auth",
     "log_format",
+    "event_spool",
 ];
 
 /// The file's keys with their values.
@@ -208,6 +209,7 @@ impl Layers<'_> {
         fill(&mut args.listen, || address("listen"))?;
         fill(&mut args.web, || address("web"))?;
         fill(&mut args.log_format, || self.parse("log_format", |text| Output::from_str(text, false)))?;
+        fill(&mut args.event_spool, || path("event_spool"))?;
         let identity = &mut args.identity;
         fill(&mut identity.mesh_secret_file, || path("identity.mesh_secret_file"))?;
         fill(&mut identity.tls_cert, || path("identity.tls_cert"))?;

@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 use super::instruments as table;
 use super::instruments::Instrument;
 use super::metrics::{Family, Metrics, Point, Value};
+use super::otlp::tallies::Tallies;
 use super::standing::OwnTiming;
 use crate::mesh::database::Known;
 use crate::mesh::links::Links;
@@ -103,6 +104,8 @@ pub struct OwnFigures<'a> {
     pub reloaded: SystemTime,
     /// Our certificates and when they expire.
     pub certificates: Vec<(&'static str, SystemTime)>,
+    /// What the OTLP receiver has got, and what not.
+    pub handed_over: Tallies,
 }
 
 /// Takes one snapshot after another. It remembers what is shown together, so that such a sum never falls when one of its links
@@ -280,6 +283,7 @@ fn ourselves(sheet: &mut Sheet, scene: &Scene<'_>) {
     for (name, count) in scene.events {
         sheet.count(&table::EVENTS, vec![Arc::clone(&own), word(name)], Duration::ZERO, *count);
     }
+    handed_over(sheet, &own, &figures.handed_over);
     sheet.gauge(&table::BUILD_INFO, vec![word(env!("CARGO_PKG_VERSION"))], 1.0);
     if let Some(cpu) = figures.cpu {
         sheet.put(&table::CPU, Vec::new(), Duration::ZERO, Value::Sum(cpu.as_secs_f64()));
@@ -291,4 +295,19 @@ fn ourselves(sheet: &mut Sheet, scene: &Scene<'_>) {
         value.into_iter().for_each(|value| sheet.gauge(instrument, Vec::new(), value as f64));
     }
     sheet.seconds(&table::STARTED, Vec::new(), unix(scene.began));
+}
+
+/// Absent where nobody asks for an export.
+fn handed_over(sheet: &mut Sheet, own: &Arc<str>, tallies: &Tallies) {
+    for (signal, outcome, count) in &tallies.exports {
+        let labels = vec![Arc::clone(own), word(signal), word(outcome)];
+        sheet.count(&table::EXPORTS, labels, Duration::ZERO, *count);
+    }
+    #[expect(clippy::cast_precision_loss, reason = "a few thousand")]
+    if let Some(waiting) = tallies.waiting {
+        sheet.gauge(&table::EVENTS_WAITING, vec![Arc::clone(own)], waiting as f64);
+    }
+    for (reason, count) in &tallies.dropped {
+        sheet.count(&table::EVENTS_DROPPED, vec![Arc::clone(own), word(reason)], Duration::ZERO, *count);
+    }
 }

@@ -43,7 +43,7 @@ impl Authority {
     }
 
     /// Writes both to files and returns their paths.
-    fn issue_files(&self, name: &str) -> (PathBuf, PathBuf) {
+    pub(crate) fn issue_files(&self, name: &str) -> (PathBuf, PathBuf) {
         let (certificate, key) = self.issue(name);
         let paths = (self.path(&format!("{name}.pem")), self.path(&format!("{name}.key")));
         std::fs::write(&paths.0, certificate.pem()).unwrap();

@@ -56,6 +56,8 @@ mod name_server;
 #[cfg(test)]
 mod nearest;
 #[cfg(test)]
+mod otlp;
+#[cfg(test)]
 mod password;
 #[cfg(test)]
 mod paths;
@@ -73,6 +75,8 @@ mod pubsub;
 mod relay;
 #[cfg(test)]
 mod replica;
+#[cfg(test)]
+mod rotel;
 #[cfg(test)]
 mod scenarios;
 #[cfg(test)]

@@ -65,6 +65,7 @@ pub(crate) fn collect_with(
         reload_is_in_force: true,
         reloaded: SystemTime::UNIX_EPOCH,
         certificates: Vec::new(),
+        handed_over: probe::export::otlp::tallies::Tallies::default(),
     };
     let scene = Scene {
         began: SystemTime::UNIX_EPOCH,
