@@ -294,7 +294,7 @@ fn where_a_target_stands_and_who_says_so_is_on_its_information() {
         ("zone", "use1-az1"),
         ("region", "aws/us-east-1"),
         ("region_by", "IMDS"),
-        ("node", "node of peer-0"),
+        ("node_name", "node of peer-0"),
         ("role", "coderd"),
     ];
     assert_eq!(value(&page, &instruments::TARGET_INFO, "", &known), Some(1.0), "{page}");
