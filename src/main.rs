@@ -170,15 +170,19 @@ fn as_agent_configuration(error: agent::AgentError) -> anyhow::Error {
     }
 }
 
-async fn stop_signal() {
+/// Done when this process is told to stop. It listens from the call on, not only once it is awaited: a signal that comes while
+/// the agent is still starting must not end it without a goodbye.
+fn stop_signal() -> impl Future<Output = ()> {
     let both = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
-    let (Ok(mut interrupt), Ok(mut terminate)) = both else {
-        tracing::error!("signals cannot be caught; stop this process by its pid");
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
+    async move {
+        let (Ok(mut interrupt), Ok(mut terminate)) = both else {
+            tracing::error!("signals cannot be caught; stop this process by its pid");
+            return std::future::pending().await;
+        };
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use probe::export::collect::Settings;
@@ -173,6 +174,29 @@ fn prometheus_reads_what_the_report_says() {
     assert!(value(&page, &instruments::CPU, "", &[]).unwrap() > 0.0);
     let started = [("event", "coder.probe.agent.started")];
     assert_eq!(value(&page, &instruments::EVENTS, "", &started), Some(1.0));
+}
+
+/// What promtool has to say of a page.
+fn lint(page: &str) -> String {
+    let mut promtool = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("{error}: `bash tests/run.sh` installs what the tests need"));
+    promtool.stdin.take().unwrap().write_all(page.as_bytes()).unwrap();
+    let done = promtool.wait_with_output().unwrap();
+    String::from_utf8(done.stderr).unwrap()
+}
+
+#[test]
+fn promtool_finds_nothing_to_complain_of() {
+    let secret = Secret::new();
+    let told = ["--name", "a\"} 1 \\ é", "--tcp", "127.0.0.1:1", "--http", "http://127.0.0.1:1/x\\y"];
+    let agent = agent(&secret, &told, &[]);
+    assert_eq!(lint(&page(&agent)), "");
+    assert!(lint("nonsense_ms 1\n").contains("no help text"), "promtool looks");
 }
 
 #[test]

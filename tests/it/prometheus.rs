@@ -175,7 +175,7 @@ impl Drop for Prometheus {
 }
 
 /// Serves this page to whoever asks, until the test ends.
-fn page(text: String) -> SocketAddr {
+pub(crate) fn page(text: String) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
@@ -239,7 +239,7 @@ fn histogram(name: &str, labels: &str) -> String {
 }
 
 /// What coderd would say of itself, in an older version and a later one at once.
-fn coderd() -> String {
+pub(crate) fn coderd() -> String {
     let gauges = ["coder_pubsub_send_latency_seconds", "coder_nats_pubsub_receive_latency_seconds"];
     gauges.iter().map(|name| format!("{name} 0.001\n")).collect::<String>()
         + "coder_pubsub_receive_latency_seconds 0.001\n"

@@ -4,10 +4,12 @@
 use serde_json::Value;
 
 use crate::coder::{Coder, Generation};
+use crate::dashboard::every_expression;
 use crate::discovery::agent_with;
 use crate::house::{Secret, quiet, sql, wait_until};
 use crate::metadata_server::{MetadataServer, ok};
 use crate::pooler::{Mode, Pooler};
+use crate::prometheus::{self, Prometheus};
 use crate::replica::{Nats, Replica};
 
 fn link<'a>(report: &'a Value, name: &str, kind: &str) -> &'a Value {
@@ -38,7 +40,7 @@ const METRICS: &str = "coderd_db_query_latencies_seconds_bucket{query=\"Ping\",l
 fn one_report_tells_of_every_way_that_coder_uses_and_its_numbers_fit() {
     let _quiet = quiet();
     let mut coder = Coder::new(Generation::WithNats);
-    let standby = coder.cluster.follower().unwrap();
+    let _standby = coder.cluster.follower().unwrap();
     let pooler = Pooler::start(&coder.cluster, Mode::Transaction, 4, "");
     let metrics = MetadataServer::start(|_| ok(METRICS));
     let proxy = MetadataServer::start(|_| ok(""));
@@ -126,7 +128,6 @@ fn one_report_tells_of_every_way_that_coder_uses_and_its_numbers_fit() {
     assert_eq!(told["standbys"][0]["state"], "streaming", "{told:#}");
     assert!(number(&told["connections"]["used"]) < number(&told["connections"]["max"]), "{told:#}");
     assert!((0.0..1.0).contains(&number(&told["notification_queue_usage"])), "{told:#}");
-    drop(standby);
 
     // 4: coderd's own metrics.
     let attribution = &report["attribution"][0];
@@ -151,4 +152,15 @@ fn one_report_tells_of_every_way_that_coder_uses_and_its_numbers_fit() {
         codes(report).contains(&"database_pooled")
     });
     assert_eq!(pooled["databases"][0]["pooled"], true, "{pooled:#}");
+
+    // And all of it in the dashboard, by way of a real Prometheus.
+    let mut targets: Vec<_> = agents.iter().map(|agent| agent.web).collect();
+    targets.push(prometheus::page(prometheus::coderd()));
+    let prometheus = Prometheus::start(&targets);
+    prometheus.wait_until_scraped();
+    // A rate needs two samples.
+    prometheus.wait_until_some("min(count_over_time(up[1m])) >= 3");
+    let is_silent = |expression: &String| prometheus.query(expression).is_empty();
+    let silent: Vec<_> = every_expression().into_iter().filter(is_silent).collect();
+    assert_eq!(silent, [""; 0], "nothing comes of these");
 }
