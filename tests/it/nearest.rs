@@ -103,7 +103,7 @@ fn an_idle_agent_names_the_nearest_proxy_of_those_that_agents_beside_coderd_know
             link["kind"] == "peer" && link["name"] == peer_name(&peer) && link["connect_us"].is_object()
         })
     });
-    let report = wait_until(&idle, "many more slots", 30, |report| {
+    let report = wait_until(&idle, "many more slots", 120, |report| {
         report["nearest_proxy"]["samples"].as_u64().is_some_and(|samples| samples >= 40)
     });
     assert_eq!(proxies(&report), ["127.0.0.1", "localhost"], "{report:#}");
@@ -124,9 +124,20 @@ fn a_check_says_in_one_line_which_proxy_is_nearest() {
     let far = Relay::tcp(servers[0].address, Duration::from_millis(60));
     let near = Relay::tcp(servers[1].address, Duration::from_millis(15));
     let targets = [&far, &near].map(|relay| format!("http://{}/latency-check=proxy", relay.address));
-    let run = Run::of(&mut probe(&["check", "--quick", "--http", &targets[0], "--http", &targets[1]]));
-    let lines: Vec<_> =
-        run.stdout.lines().filter(|line| line.starts_with("nearest workspace proxy: ")).collect();
+    let ask = || Run::of(&mut probe(&["check", "--quick", "--http", &targets[0], "--http", &targets[1]]));
+    let nearest = |run: &Run| -> Vec<String> {
+        let lines = run.stdout.lines().filter(|line| line.starts_with("nearest workspace proxy: "));
+        lines.map(str::to_owned).collect()
+    };
+    // On a machine that is too busy to measure, a short look sees nothing.
+    let mut run = ask();
+    for _ in 0..5 {
+        if nearest(&run).len() == 1 {
+            break;
+        }
+        run = ask();
+    }
+    let lines = nearest(&run);
     assert_eq!(lines.len(), 1, "{}{}", run.stdout, run.stderr);
     assert!(lines[0].contains(&near.address.to_string()) && lines[0].contains("median of"), "{}", lines[0]);
 }

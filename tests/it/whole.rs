@@ -71,6 +71,9 @@ fn one_report_tells_of_every_way_that_coder_uses_and_its_numbers_fit() {
         ("PROBE_INTERVALS__POSTGRES", "100ms"),
         ("PROBE_INTERVALS__POSTGRES_CONNECT", "1s"),
         ("PROBE_CODERD_METRICS", metrics_url.as_str()),
+        ("PROBE_GRACES__START", "5s"),
+        // Nobody takes what is handed over, which is a figure as well.
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9"),
     ];
     let start = |host: u8, url: &str| {
         agent_with(&more, &secret, url, &format!("agent-{host}"), &format!("127.0.0.{host}"))
@@ -160,6 +163,9 @@ fn one_report_tells_of_every_way_that_coder_uses_and_its_numbers_fit() {
     prometheus.wait_until_scraped();
     // A rate needs two samples.
     prometheus.wait_until_some("min(count_over_time(up[1m])) >= 3");
+    prometheus.wait_until_some("coder_probe_findings > 0");
+    prometheus
+        .wait_until_some("min(count_over_time(coder_probe_otlp_exports_total{outcome!=\"ok\"}[1m])) >= 3");
     let is_silent = |expression: &String| prometheus.query(expression).is_empty();
     let silent: Vec<_> = every_expression().into_iter().filter(is_silent).collect();
     assert_eq!(silent, [""; 0], "nothing comes of these");
