@@ -22,6 +22,7 @@ use crate::mesh::pubsub::Pubsub;
 use crate::mesh::region::Atlas;
 use crate::mesh::roster::Member;
 use crate::mesh::rules::code::Code;
+use crate::mesh::rules::gather::{FACTS_COUNT_FOR, LOAD_COUNTS_FOR};
 use crate::mesh::rules::held::Held;
 use crate::mesh::rules::input::servers;
 use crate::mesh::standing::SourceStanding;
@@ -226,7 +227,7 @@ fn deployment(sheet: &mut Sheet, scene: &Scene<'_>) {
         sheet.count(&table::MOVES, vec![source(), word(database)], Duration::ZERO, *count);
     }
     if let Some(known) = scene.database {
-        database(sheet, &own, known);
+        database(sheet, &own, known, scene.now);
     }
     for (peer, meter, lost) in scene.pubsub.trips() {
         let labels = || vec![source(), peer.map_or_else(source, word)];
@@ -235,34 +236,39 @@ fn deployment(sheet: &mut Sheet, scene: &Scene<'_>) {
     }
 }
 
-fn database(sheet: &mut Sheet, own: &Arc<str>, known: &Known) {
+/// What it said too long ago says nothing about now.
+fn database(sheet: &mut Sheet, own: &Arc<str>, known: &Known, now: Duration) {
     let name: Arc<str> = word(&known.facts.name);
     let labels = || vec![Arc::clone(own), Arc::clone(&name)];
-    if let Some((_, load)) = known.load {
+    if let Some((_, load)) = known.load.filter(|(at, _)| now.saturating_sub(*at) < LOAD_COUNTS_FOR) {
         sheet.gauge(&table::CONNECTIONS_USED, labels(), f64::from(load.used));
         sheet.gauge(&table::CONNECTIONS_USABLE, labels(), f64::from(load.usable));
         if let Some(queue) = load.queue_usage() {
             sheet.gauge(&table::QUEUE, labels(), queue);
         }
     }
-    let mut shown = std::collections::BTreeSet::new();
+    if now.saturating_sub(known.heard) >= FACTS_COUNT_FOR {
+        return;
+    }
+    // Of those of one name, as `walreceiver` is for all that nobody named, the one that is farthest behind.
+    let mut lags = BTreeMap::<(String, &str), Duration>::new();
     for standby in &known.facts.standbys {
         let address = standby.address.map(|ip| ip.to_string());
-        // Two standbys may bear one name, and be behind one address.
         let called = match (&*standby.name, address) {
             ("", Some(address)) => address,
             (name, _) => name.to_owned(),
         };
-        if !shown.insert(called.clone()) {
-            continue;
-        }
         let stages =
             [("write", standby.write_lag), ("flush", standby.flush_lag), ("replay", standby.replay_lag)];
         for (stage, lag) in stages {
             let Some(lag) = lag else { continue };
-            let labels = vec![Arc::clone(own), Arc::clone(&name), word(&called), word(stage)];
-            sheet.seconds(&table::LAG, labels, lag);
+            let worst = lags.entry((called.clone(), stage)).or_default();
+            *worst = lag.max(*worst);
         }
+    }
+    for ((called, stage), lag) in lags {
+        let labels = vec![Arc::clone(own), Arc::clone(&name), word(&called), word(stage)];
+        sheet.seconds(&table::LAG, labels, lag);
     }
 }
 

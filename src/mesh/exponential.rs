@@ -49,6 +49,23 @@ impl Exponential {
         }
     }
 
+    /// What came since it was like that. A histogram only gets coarser, so the older one is at least as fine.
+    pub fn since(&self, before: &Self) -> Self {
+        let (mut rest, mut before) = (self.clone(), before.clone());
+        if before.scale > rest.scale {
+            before.coarsen(before.scale - rest.scale);
+        }
+        for (place, old) in (0..).zip(&before.counts) {
+            let at = usize::try_from(before.offset + place - rest.offset).ok();
+            if let Some(count) = at.and_then(|at| rest.counts.get_mut(at)) {
+                *count = count.saturating_sub(*old);
+            }
+        }
+        rest.zeros = rest.zeros.saturating_sub(before.zeros);
+        rest.sum = rest.sum.saturating_sub(before.sum);
+        rest
+    }
+
     /// So many more in the bucket of this index at that scale.
     fn add_to(&mut self, index: i32, scale: i32, count: u64) {
         if scale < self.scale {

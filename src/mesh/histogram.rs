@@ -78,6 +78,19 @@ impl Histogram {
         }
     }
 
+    /// What came since it was like that; all of it where the edges are other ones.
+    pub fn since(&self, before: &Self) -> Self {
+        let mut rest = self.clone();
+        if self.edges == before.edges {
+            rest.counts
+                .iter_mut()
+                .zip(&before.counts)
+                .for_each(|(count, old)| *count = count.saturating_sub(*old));
+            rest.sum = rest.sum.saturating_sub(before.sum);
+        }
+        rest
+    }
+
     /// The edges.
     pub fn edges(&self) -> &[Duration] {
         self.edges.all()

@@ -317,7 +317,9 @@ fn verdict(cells: &[Cell], agents: &[AgentLine], findings: &[Held]) -> Verdict {
         (worst, None) => worst.unwrap_or(State::Unknown),
     };
     let of_worst = judged.iter().filter(|cell| cell.row.state == state).map(|cell| cell.row.since);
-    let since = of_worst.chain(wrong.clone().map(|held| held.since)).min();
+    // A wrong place is a breach, and no reason why somebody does not answer.
+    let wrong_since = wrong.clone().filter(|_| state == State::Breach).map(|held| held.since);
+    let since = of_worst.chain(wrong_since).min();
     let count = |state: State| judged.iter().filter(|cell| cell.row.state == state).count();
     let (over, silent, risk) = (count(State::Breach), count(State::Unreachable), count(State::AtRisk));
     let all = judged.len();

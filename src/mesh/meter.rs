@@ -34,6 +34,18 @@ impl Meter {
         Self { born, histogram: Histogram::new(&scale.edges), exponential }
     }
 
+    /// What came since it was like that; all of it where it began anew meanwhile.
+    pub fn since(&self, before: &Self) -> Self {
+        if self.born != before.born {
+            return self.clone();
+        }
+        let exponential = match (&self.exponential, &before.exponential) {
+            (Some(now), Some(before)) => Some(Box::new(now.since(before))),
+            (now, _) => now.clone(),
+        };
+        Self { born: self.born, histogram: self.histogram.since(&before.histogram), exponential }
+    }
+
     /// Adds all of another one of the same scale.
     pub fn join(&mut self, other: &Self) {
         self.histogram.add(&other.histogram);
@@ -80,6 +92,20 @@ impl Meters {
     pub(super) fn heap_bytes(&self) -> usize {
         let meters = [Some(&self.slots), self.connects.as_ref(), self.afresh.as_ref()];
         meters.into_iter().flatten().map(|meter| size_of_val(meter.histogram.counts())).sum()
+    }
+
+    /// What came since they were like that.
+    pub fn since(&self, before: &Self) -> Self {
+        let since = |now: &Option<Meter>, before: &Option<Meter>| match (now, before) {
+            (Some(now), Some(before)) => Some(now.since(before)),
+            (now, _) => now.clone(),
+        };
+        Self {
+            slots: self.slots.since(&before.slots),
+            connects: since(&self.connects, &before.connects),
+            afresh: since(&self.afresh, &before.afresh),
+            to_the_end: self.to_the_end,
+        }
     }
 
     /// Adds all of another link's of the same kind and scale.

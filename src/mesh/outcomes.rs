@@ -30,17 +30,17 @@ impl Counts {
         self.ok + self.lost + self.refused + self.error + self.skipped_self
     }
 
-    /// Adds another series'.
-    pub fn join(&mut self, other: &Self) {
+    /// Each count changed by another series' one.
+    pub fn with(&mut self, other: &Self, change: fn(&mut u64, u64)) {
         let Self { ok, lost, refused, error, skipped_self } = self;
-        for (count, more) in [
+        for (count, other) in [
             (ok, other.ok),
             (lost, other.lost),
             (refused, other.refused),
             (error, other.error),
             (skipped_self, other.skipped_self),
         ] {
-            *count += more;
+            change(count, other);
         }
     }
 

@@ -74,8 +74,8 @@ pub struct Totals {
 }
 
 impl Totals {
-    /// Adds another series' counters.
-    pub fn join(&mut self, other: &Self) {
+    /// Each counter changed by another series' one: to add it, or to take it off.
+    pub fn with(&mut self, other: &Self, change: fn(&mut u64, u64)) {
         let Self {
             outcomes,
             marked_self,
@@ -87,9 +87,9 @@ impl Totals {
             late,
             retransmits,
         } = self;
-        outcomes.join(&other.outcomes);
-        exceeded_at.iter_mut().zip(other.exceeded_at).for_each(|(count, more)| *count += more);
-        for (count, more) in [
+        outcomes.with(&other.outcomes, change);
+        exceeded_at.iter_mut().zip(other.exceeded_at).for_each(|(count, other)| change(count, other));
+        for (count, other) in [
             (marked_self, other.marked_self),
             (judged, other.judged),
             (exceeded, other.exceeded),
@@ -98,7 +98,7 @@ impl Totals {
             (late, other.late),
             (retransmits, other.retransmits),
         ] {
-            *count += more;
+            change(count, other);
         }
     }
 }

@@ -124,12 +124,14 @@ fn a_check_says_in_one_line_which_proxy_is_nearest() {
     let far = Relay::tcp(servers[0].address, Duration::from_millis(60));
     let near = Relay::tcp(servers[1].address, Duration::from_millis(15));
     let targets = [&far, &near].map(|relay| format!("http://{}/latency-check=proxy", relay.address));
-    let ask = || Run::of(&mut probe(&["check", "--quick", "--http", &targets[0], "--http", &targets[1]]));
+    let ask = || {
+        Run::of(&mut probe(&["check", "--time-limit", "8s", "--http", &targets[0], "--http", &targets[1]]))
+    };
     let nearest = |run: &Run| -> Vec<String> {
         let lines = run.stdout.lines().filter(|line| line.starts_with("nearest workspace proxy: "));
         lines.map(str::to_owned).collect()
     };
-    // On a machine that is too busy to measure, a short look sees nothing.
+    // On a machine that is too busy to measure, a look sees nothing.
     let mut run = ask();
     for _ in 0..5 {
         if nearest(&run).len() == 1 {

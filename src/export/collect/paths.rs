@@ -40,7 +40,7 @@ pub(super) fn collect(
         members.entry(group.clone()).or_default().push(*watch);
         cumulative.insert(*id, (group.clone(), Cumulative::of(watch, scene.links.scale())));
     }
-    let sums = folded.add_up(cumulative);
+    let sums = folded.add_up(cumulative, scene.links.scale(), scene.now);
     for ((target, kind), watches) in members {
         let row = Row::of(&source, &target, kind);
         row.window(sheet, &watches, scene.now);

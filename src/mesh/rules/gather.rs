@@ -8,9 +8,10 @@ use crate::mesh::database::Known;
 use crate::mesh::place::decide::Measured;
 use crate::mesh::roster::{Claim, Member};
 
-/// It is read every ten seconds, and how full it is every thirty.
-const FACTS_COUNT_FOR: Duration = Duration::from_secs(60);
-const LOAD_COUNTS_FOR: Duration = Duration::from_secs(90);
+/// What a database said longer ago says nothing about now: it is read every ten seconds, and how full it is every thirty.
+pub const FACTS_COUNT_FOR: Duration = Duration::from_secs(60);
+/// See [`FACTS_COUNT_FOR`].
+pub const LOAD_COUNTS_FOR: Duration = Duration::from_secs(90);
 
 /// Everything that is known at this moment. `rows` are the links of all agents, `database` what it says of itself, what is claimed of its place by
 /// its host name and the like, `blind` what the sources cannot see.
