@@ -2,6 +2,7 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
@@ -17,6 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 const USAGE: u8 = 2;
 const INCONCLUSIVE: u8 = 3;
+const STOPS_WITHIN: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {
     let arguments: Vec<String> =
@@ -61,7 +63,10 @@ fn run(cli: Cli) -> u8 {
             },
         }
     });
-    result.unwrap_or_else(|error| fail(&error))
+    let code = result.unwrap_or_else(|error| fail(&error));
+    // A thread that waits for a file or a name server must not keep a process alive that is done.
+    runtime.shutdown_timeout(STOPS_WITHIN);
+    code
 }
 
 async fn run_check(args: CheckArgs) -> anyhow::Result<u8> {
