@@ -6,6 +6,10 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+mod ping;
+
+pub use ping::{LineOutput, PingArgs};
+
 /// The whole command line.
 #[derive(Debug, Parser)]
 #[command(
@@ -33,6 +37,8 @@ pub enum Command {
     Check(CheckArgs),
     /// Measure all the time, say when a link's state changes, and answer the echoes of other agents
     Agent(AgentArgs),
+    /// Watch one path live: a line for each round trip
+    Ping(PingArgs),
     /// Show it all on this machine: three agents and a PostgreSQL, no configuration
     Demo(DemoArgs),
     /// Make a mesh secret

@@ -23,11 +23,13 @@ mod discovery;
 mod file;
 mod manifests;
 mod metrics;
+mod ping;
 mod rules;
 mod targets;
 
 use file::{File, Layers};
 pub use manifests::manifests;
+pub use ping::ping;
 
 /// The port of a reflector that was given without one.
 pub const PEER_PORT: u16 = 9862;

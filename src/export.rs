@@ -9,6 +9,7 @@ pub mod json;
 mod mesh;
 pub mod metrics;
 pub mod otlp;
+pub mod ping;
 pub mod prometheus;
 mod pubsub;
 pub mod standing;

@@ -24,5 +24,6 @@ pub mod exchange;
 pub mod export;
 pub mod manifests;
 pub mod mesh;
+pub mod ping;
 pub mod plan;
 pub mod web;

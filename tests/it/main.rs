@@ -61,6 +61,7 @@ mod otlp;
 mod password;
 #[cfg(test)]
 mod paths;
+mod ping;
 #[cfg(test)]
 mod plan;
 #[cfg(test)]
