@@ -84,6 +84,8 @@ pub struct AgentLine {
     pub starved: bool,
     /// How many links it has.
     pub links: usize,
+    /// Where it answers echoes.
+    pub reflector: Option<HostPort>,
 }
 
 /// One that is measured.
@@ -191,6 +193,7 @@ pub fn picture(sight: &Sight<'_>) -> Matrix {
             stale,
             starved: starving * 2 > rows.len(),
             links: rows.len(),
+            reflector: identity.reflectors.first().cloned(),
         });
         cells.extend(rows.into_iter().map(|mut row| {
             let called = row.target.clone();

@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use probes::sample::{Outcome, Reason as FailureReason, Sample};
 use probes::target::Kind;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::budget::Limit;
 use super::cause::{Finding, Reason};
@@ -58,7 +58,7 @@ const CONNECTS_PATIENCE: Duration = Duration::from_secs(6);
 const CONNECTS_TELL: usize = 5;
 
 /// How a link stands. The order is that of severity.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
     /// Within the budget, with confidence.
