@@ -1,5 +1,6 @@
 //! The door out: one report, many dresses. Nothing here measures or judges.
 
+pub mod api;
 mod attribution;
 pub mod collect;
 mod database;

@@ -195,6 +195,6 @@ pub(super) fn micros(duration: Duration) -> f64 {
 }
 
 /// Six decimals: a share of one in a million is finer than any run.
-fn share(share: f64) -> f64 {
+pub(super) fn share(share: f64) -> f64 {
     (share * 1e6).round() / 1e6
 }

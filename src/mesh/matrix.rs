@@ -3,7 +3,8 @@
 //! Our own links are as they are now; the others' are as they were told, and stale when their agent has missed two letters. A stale
 //! row is history: it is shown and counts for nothing.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use probes::target::{HostPort, Kind};
@@ -83,6 +84,8 @@ pub struct AgentLine {
     pub starved: bool,
     /// How many links it has.
     pub links: usize,
+    /// Where it answers echoes.
+    pub reflector: Option<HostPort>,
 }
 
 /// One that is measured.
@@ -105,6 +108,8 @@ pub struct Cell {
     pub source: String,
     /// How it stands, with the target's name as everybody calls it.
     pub row: Row,
+    /// What its source calls the target.
+    pub called: String,
     /// It was told too long ago.
     pub stale: bool,
     /// The other way round takes far longer or far shorter.
@@ -137,6 +142,8 @@ pub struct ZonePair {
     pub cells: usize,
     /// The worst of them.
     pub state: State,
+    /// The strictest of their budgets; `None` where all are for information.
+    pub budget: Option<Duration>,
     /// The slowest median.
     pub p50: Option<Duration>,
     /// The slowest 95th percentile.
@@ -186,14 +193,19 @@ pub fn picture(sight: &Sight<'_>) -> Matrix {
             stale,
             starved: starving * 2 > rows.len(),
             links: rows.len(),
+            reflector: identity.reflectors.first().cloned(),
         });
         cells.extend(rows.into_iter().map(|mut row| {
+            let called = row.target.clone();
             row.target = spots.called(row.target, row.kind);
-            Cell { source: identity.name.clone(), row, stale, lopsided: false }
+            Cell { source: identity.name.clone(), row, called, stale, lopsided: false }
         }));
     }
     agents.sort_by(|a, b| a.name.cmp(&b.name));
-    cells.sort_by(|a, b| (&a.source, a.row.kind, &a.row.target).cmp(&(&b.source, b.row.kind, &b.row.target)));
+    let key = |cell: &Cell| (cell.source.clone(), cell.row.kind, cell.row.target.clone());
+    // One target under two of its names is one pair, which stands as the worse of the two.
+    cells.sort_by_cached_key(|cell| (key(cell), Reverse(cell.row.state)));
+    cells.dedup_by(|later, first| key(later) == key(first));
     mark_lopsided(&mut cells);
     let targets: BTreeMap<_, _> =
         cells.iter().map(|cell| ((cell.row.target.clone(), cell.row.kind), cell.row.role)).collect();
@@ -214,6 +226,8 @@ pub fn picture(sight: &Sight<'_>) -> Matrix {
 struct Spots {
     spots: BTreeMap<String, Spot>,
     reflectors: BTreeMap<HostPort, String>,
+    /// Agents by the names under which people know their hosts; `None` where two have the same.
+    hosts: BTreeMap<String, Option<String>>,
 }
 
 impl Spots {
@@ -232,7 +246,7 @@ impl Spots {
             }
         }
         let told = sight.whole.all().map(|agent| &agent.identity).chain([sight.own]);
-        let mut reflectors = BTreeMap::new();
+        let (mut reflectors, mut hosts) = (BTreeMap::new(), BTreeMap::new());
         for identity in told {
             // What other sources claim of an agent is on its member.
             let member = sight.members.iter().find(|member| {
@@ -244,8 +258,14 @@ impl Spots {
             for reflector in &identity.reflectors {
                 reflectors.insert(reflector.clone(), identity.name.clone());
             }
+            for host in
+                BTreeSet::from([Some(&identity.name), identity.host_name.as_ref()]).into_iter().flatten()
+            {
+                let known = hosts.entry(host.clone()).or_insert_with(|| Some(identity.name.clone()));
+                known.take_if(|known| *known != identity.name);
+            }
         }
-        Self { spots, reflectors }
+        Self { spots, reflectors, hosts }
     }
 
     fn of_name(&self, name: &str) -> Spot {
@@ -256,8 +276,11 @@ impl Spots {
 
     /// An agent that somebody was given by its address is the same as the one that others found.
     fn called(&self, target: String, kind: Kind) -> String {
-        let known = (kind == Kind::Peer).then(|| HostPort::parse(&target, None).ok()).flatten();
-        known.and_then(|address| self.reflectors.get(&address).cloned()).unwrap_or(target)
+        let Some(at) = (kind == Kind::Peer).then(|| HostPort::parse(&target, None).ok()).flatten() else {
+            return target;
+        };
+        let by_host = || self.hosts.get(&at.host).cloned().flatten();
+        self.reflectors.get(&at).cloned().or_else(by_host).unwrap_or(target)
     }
 }
 
@@ -292,12 +315,14 @@ fn zone_pairs(cells: &[Cell], spots: &Spots) -> Vec<ZonePair> {
             kind,
             cells: 0,
             state,
+            budget: None,
             p50: None,
             p95: None,
             loss: None,
         });
         pair.cells += 1;
         pair.state = pair.state.max(state);
+        pair.budget = [pair.budget, cell.row.budget].into_iter().flatten().min();
         pair.p50 = pair.p50.max(cell.row.p50);
         pair.p95 = pair.p95.max(cell.row.p95);
         pair.loss = match (pair.loss, cell.loss()) {
@@ -518,6 +543,37 @@ mod tests {
         };
         assert_eq!(pairs("az-1", "az-2"), (2, State::Breach, 11_900));
         assert_eq!(pairs("az-1", "az-1"), (2, State::Ok, 3000));
+    }
+
+    #[test]
+    fn a_zone_pair_has_the_strictest_budget_of_its_pairs() {
+        let mut mesh = mesh();
+        mesh.rows[0].budget = None;
+        let budget = |mesh: &Mesh| {
+            let matrix = picture(mesh, &[], 101);
+            let within = |pair: &&ZonePair| pair.source == pair.target && pair.kind == Kind::Peer;
+            matrix.zone_pairs.iter().find(within).unwrap().budget
+        };
+        assert_eq!(budget(&mesh), TEN, "that of the other way round");
+        mesh.rows[0].budget = Some(Duration::from_millis(5));
+        assert_eq!(budget(&mesh), Some(Duration::from_millis(5)));
+    }
+
+    #[test]
+    fn an_agent_that_was_given_by_its_hosts_name_is_the_one_that_others_found() {
+        let mut mesh = mesh();
+        mesh.rows[1].target = "c:9862".into();
+        let matrix = picture(&mesh, &[], 101);
+        assert_eq!(cell(&matrix, "a", "c").called, "c:9862");
+        mesh.rows[0].target = "c".into();
+        mesh.rows[0].state = State::Ok;
+        let matrix = picture(&mesh, &[], 101);
+        let pairs = matrix.cells.iter().filter(|cell| cell.source == "a" && cell.row.target == "c");
+        assert_eq!(
+            pairs.map(|cell| cell.row.state).collect::<Vec<_>>(),
+            [State::Breach],
+            "one pair, the worse"
+        );
     }
 
     #[test]

@@ -11,6 +11,7 @@ use super::region::{Atlas, written};
 use super::roster::{Claim, RegionName};
 
 pub mod decide;
+pub mod placed;
 pub mod policy;
 pub mod verdict;
 

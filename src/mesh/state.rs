@@ -22,11 +22,12 @@ use std::time::Duration;
 
 use probes::sample::{Outcome, Reason as FailureReason, Sample};
 use probes::target::Kind;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::budget::Limit;
 use super::cause::{Finding, Reason};
 use super::floor::RouteChange;
+use super::history::History;
 use super::meter::{Meters, Scale};
 use super::outcomes;
 use super::peer::Link;
@@ -35,6 +36,7 @@ use super::window::Window;
 
 mod assess;
 mod evidence;
+mod past;
 mod server;
 
 pub use server::Leads;
@@ -56,7 +58,7 @@ const CONNECTS_PATIENCE: Duration = Duration::from_secs(6);
 const CONNECTS_TELL: usize = 5;
 
 /// How a link stands. The order is that of severity.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
     /// Within the budget, with confidence.
@@ -163,6 +165,7 @@ pub struct Watch {
     calm_since_connects: bool,
     leads: Option<Leads>,
     came_to: [u64; State::ALL.len()],
+    history: History,
 }
 
 impl Watch {
@@ -188,6 +191,7 @@ impl Watch {
             calm_since_connects: false,
             leads: None,
             came_to: [0; State::ALL.len()],
+            history: History::default(),
         }
     }
 
@@ -305,6 +309,7 @@ impl Watch {
             }
         }
         let change = self.series.record(sample, now.saturating_sub(self.born));
+        self.remember(now);
         let mut changes = Vec::new();
         if let Some(change) = change {
             self.route = Some((now, change));
