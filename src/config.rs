@@ -19,6 +19,7 @@ use crate::mesh::place::policy::Policy;
 use crate::mesh::region::Atlas;
 use crate::plan::{self, Spot};
 
+mod ask;
 mod discovery;
 mod file;
 mod manifests;
@@ -27,6 +28,7 @@ mod ping;
 mod rules;
 mod targets;
 
+pub use ask::ask;
 use file::{File, Layers};
 pub use manifests::manifests;
 pub use ping::ping;

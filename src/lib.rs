@@ -16,6 +16,7 @@
 pub mod agent;
 pub mod check;
 pub mod cli;
+pub mod client;
 pub mod coder_metrics;
 pub mod config;
 pub mod demo;
