@@ -43,27 +43,18 @@ impl Settings {
 
 /// Why nobody may be let in.
 #[derive(Debug, thiserror::Error)]
-pub enum AccessError {
-    /// A file that cannot be read.
-    #[error("{key}: cannot read {path}: {source}")]
-    File {
-        /// The setting.
-        key: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// A file with something else in it.
-    #[error("{key}: {path}: {cause}")]
-    Content {
-        /// The setting.
-        key: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// What is wrong, without any of its words.
-        cause: String,
-    },
+#[error("{key}: {cause}")]
+pub struct AccessError {
+    /// The flag.
+    pub key: &'static str,
+    /// What is wrong with its file, without any of the file's words.
+    pub cause: String,
+}
+
+impl AccessError {
+    fn of(key: &'static str, path: &Path, cause: impl std::fmt::Display) -> Self {
+        Self { key, cause: format!("{}: {cause}", path.display()) }
+    }
 }
 
 /// What is in the files.
@@ -133,7 +124,8 @@ impl Access {
 }
 
 fn read(key: &'static str, path: &Path) -> Result<Vec<u8>, AccessError> {
-    std::fs::read(path).map_err(|source| AccessError::File { key, path: path.to_owned(), source })
+    std::fs::read(path)
+        .map_err(|error| AccessError { key, cause: format!("cannot read {}: {error}", path.display()) })
 }
 
 fn token(path: &Path) -> Result<Arc<str>, AccessError> {
@@ -145,26 +137,25 @@ fn token(path: &Path) -> Result<Arc<str>, AccessError> {
         let cause = format!(
             "its first line has to be a token of {TOKEN_AT_LEAST} or more letters, digits and signs: `probe secret new` makes one"
         );
-        return Err(AccessError::Content { key: KEY, path: path.to_owned(), cause });
+        return Err(AccessError::of(KEY, path, cause));
     }
     Ok(line.into())
 }
 
 fn tls(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, AccessError> {
     const CERTIFICATE: &str = "--web-certificate";
-    let wrong =
-        |flag, path: &Path, cause: String| AccessError::Content { key: flag, path: path.to_owned(), cause };
+    const KEY: &str = "--web-key";
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&read(CERTIFICATE, certificate)?).collect();
-    let chain = chain.map_err(|error| wrong(CERTIFICATE, certificate, error.to_string()))?;
+    let chain = chain.map_err(|error| AccessError::of(CERTIFICATE, certificate, error))?;
     if chain.is_empty() {
-        return Err(wrong(CERTIFICATE, certificate, "no certificate in PEM is in it".to_owned()));
+        return Err(AccessError::of(CERTIFICATE, certificate, "no certificate in PEM is in it"));
     }
-    let private = PrivateKeyDer::from_pem_slice(&read("--web-key", key)?)
-        .map_err(|error| wrong("--web-key", key, error.to_string()))?;
+    let private = PrivateKeyDer::from_pem_slice(&read(KEY, key)?);
+    let private = private.map_err(|error| AccessError::of(KEY, key, error))?;
     let config = ServerConfig::builder_with_provider(probes::tls::provider())
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
         .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, private));
-    let mut config = config.map_err(|error| wrong(CERTIFICATE, certificate, error.to_string()))?;
+    let mut config = config.map_err(|error| AccessError::of(CERTIFICATE, certificate, error))?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }
