@@ -15,6 +15,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use crate::coder_metrics;
 use crate::discovery::{self, News, Peers, Sources};
+use crate::export::api::config::Setting;
 use crate::export::collect;
 use crate::export::events::Happening;
 use crate::export::otlp;
@@ -23,9 +24,8 @@ use crate::mesh::links::{Links, Rules};
 use crate::mesh::peer::{Link, Own};
 use crate::mesh::pubsub::Pubsub;
 use crate::mesh::rules::Book;
-use crate::mesh::schedule::Schedule;
-use crate::mesh::state::Change;
 use crate::web;
+pub use crate::web::Settings as WebSettings;
 
 mod attributing;
 mod changes;
@@ -39,6 +39,7 @@ pub(crate) mod paths;
 mod rest;
 mod roster;
 mod shown;
+mod taking;
 mod telemetry;
 mod topology;
 
@@ -48,9 +49,6 @@ use measuring::{Measuring, MeasuringError};
 /// Changes of the configuration file are looked for this often. A ConfigMap's change is a symbolic link's, which no
 /// file watch sees reliably.
 const LOOK_AT_FILE: Duration = Duration::from_secs(5);
-/// Bare connects on suspicion: one a second for ten seconds.
-const CONNECTS_EVERY: Duration = Duration::from_secs(1);
-const CONNECTS_FOR: Duration = Duration::from_secs(10);
 const LOOK_AT_OURSELVES: Duration = Duration::from_secs(60);
 const GOODBYE_PATIENCE: Duration = Duration::from_millis(500);
 
@@ -61,8 +59,8 @@ pub struct Settings {
     pub own: Own,
     /// Identity and reflector address.
     pub measuring: measuring::Settings,
-    /// Where HTTP is served.
-    pub web: SocketAddr,
+    /// Where HTTP is served, and to whom.
+    pub web: WebSettings,
     /// What is measured.
     pub targets: Vec<(Link, Target)>,
     /// What it is held against, and how often it is measured.
@@ -77,6 +75,8 @@ pub struct Settings {
     pub shown: collect::Settings,
     /// What is handed to an OTLP receiver.
     pub otlp: otlp::Asked,
+    /// All settings in words, for who asks which are in force.
+    pub in_words: Vec<Setting>,
 }
 
 /// How settings are read anew.
@@ -98,6 +98,9 @@ pub enum AgentError {
     /// Where events are to wait.
     #[error(transparent)]
     Spool(#[from] otlp::spool::SpoolError),
+    /// Who may ask, and the certificate.
+    #[error(transparent)]
+    Access(#[from] web::AccessError),
     /// The HTTP socket.
     #[error("cannot listen on TCP {address}: {source}")]
     Web {
@@ -152,6 +155,7 @@ struct Agent {
     events: mpsc::UnboundedSender<measuring::Event>,
     own: own::Own,
     telemetry: telemetry::Telemetry,
+    shown: shown::Shown,
     handing: handing::Handing,
     /// Whether discovery may be connected to the database.
     database_wanted: watch::Sender<bool>,
@@ -164,7 +168,8 @@ pub async fn run(
     mut reload: Reload,
     stop: impl Future<Output = ()>,
 ) -> Result<(), AgentError> {
-    let address = settings.web;
+    let address = settings.web.address;
+    let access = web::Access::read(&settings.web)?;
     let failed = |source| AgentError::Web { address, source };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let web_address = listener.local_addr().map_err(failed)?;
@@ -172,7 +177,7 @@ pub async fn run(
     // A handful of questions at a time: who asks more waits.
     let (asking, mut asked) = mpsc::channel(4);
     let handing = handing::Handing::start(&settings.otlp, web::figures(asking.clone())).await?;
-    let server = tokio::spawn(web::serve(listener, ready, asking));
+    let server = tokio::spawn(web::serve(listener, access, ready, asking));
     let measuring = Measuring::start(settings.measuring.clone()).await?;
     let (events, mut measured) = mpsc::unbounded_channel();
     let links = handing::links(&settings);
@@ -188,6 +193,7 @@ pub async fn run(
         moves: Moves::default(),
         asking: watch::Sender::new(None),
         telemetry: telemetry::Telemetry::new(&settings),
+        shown: shown::Shown::new(wall()),
         handing,
         database_wanted: watch::Sender::new(!Agent::waits_for_kubernetes(&settings)),
         start: now(),
@@ -315,6 +321,11 @@ impl Agent {
         match question {
             web::Question::Standing(answer) => drop(answer.send((self.standing(), self.own.timing()))),
             web::Question::Metrics(answer) => drop(answer.send(self.metrics())),
+            web::Question::Picture(answer) => drop(answer.send(self.picture())),
+            web::Question::Link { target, kind, span, answer } => {
+                drop(answer.send(self.link(&target, &kind, span)));
+            }
+            web::Question::Config(answer) => drop(answer.send(self.settings.in_words.clone())),
         }
     }
 
@@ -330,56 +341,6 @@ impl Agent {
         let age = self.age();
         for (id, change) in self.links.tick(age) {
             self.tell(id, &change);
-        }
-    }
-
-    fn take(&mut self, event: measuring::Event) -> Result<(), MeasuringError> {
-        let (age, id) = (self.age(), event.job());
-        let is_opened = matches!(event, measuring::Event::Opened { .. } | measuring::Event::Reopened { .. });
-        // What was still on its way when its link was taken off the list is nobody's.
-        let Some(watch) = self.links.get_mut(id) else { return Ok(()) };
-        let changes = match event {
-            measuring::Event::Opened { sample, .. } => {
-                watch.opened(&sample, age);
-                Vec::new()
-            }
-            measuring::Event::Reopened { reopened, .. } => {
-                watch.opened(&reopened.sample, age.saturating_sub(reopened.ago));
-                Vec::new()
-            }
-            measuring::Event::Sent { slot, late, .. } => {
-                watch.sent(slot, age);
-                self.own.sent(late);
-                Vec::new()
-            }
-            measuring::Event::Slot { slot, sample, .. } => watch.outcome(slot, &sample, age),
-            measuring::Event::Connected { sample, .. } => {
-                watch.connected(&sample, age);
-                Vec::new()
-            }
-            measuring::Event::Done { .. } => Vec::new(),
-        };
-        if watch.wants_connects(age) {
-            let name = format!("{} {} on suspicion", self.settings.own.name, watch.link.target);
-            self.measuring.connects(id, Schedule::over(CONNECTS_FOR, CONNECTS_EVERY, &name))?;
-        }
-        for change in changes {
-            self.tell(id, &change);
-        }
-        if is_opened {
-            self.hear_connection(id);
-        }
-        Ok(())
-    }
-
-    fn tell(&mut self, id: u32, change: &Change) {
-        let Some(watch) = self.links.get(id) else { return };
-        let (link, figures) = (watch.link.clone(), telemetry::figures(watch));
-        match change {
-            Change::State { from, to, findings } => {
-                self.happened(&Happening::State { link: &link, from: *from, to: *to, findings, figures });
-            }
-            Change::Route(change) => self.happened(&Happening::Route { link: &link, change: *change }),
         }
     }
 }

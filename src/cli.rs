@@ -208,9 +208,18 @@ pub struct AgentArgs {
         help = "UDP address of the reflector [default: [::]:9862, which serves both families]"
     )]
     pub listen: Option<SocketAddr>,
-    /// TCP address for /healthz, /readyz and /api/v1/report [default: 127.0.0.1:9863]
+    /// TCP address for health, metrics and the API [default: 127.0.0.1:9863]
     #[arg(long, value_name = "IP:PORT", env = "PROBE_WEB")]
     pub web: Option<SocketAddr>,
+    /// File of a token that everybody has to send who asks that address for more than health
+    #[arg(long, value_name = "FILE", env = "PROBE_WEB_TOKEN_FILE")]
+    pub web_token_file: Option<PathBuf>,
+    /// Certificate of that address with its chain, PEM; without one it is plain HTTP
+    #[arg(long, value_name = "FILE", env = "PROBE_WEB_CERTIFICATE")]
+    pub web_certificate: Option<PathBuf>,
+    /// Key of that certificate, PEM
+    #[arg(long, value_name = "FILE", env = "PROBE_WEB_KEY")]
+    pub web_key: Option<PathBuf>,
     /// Form of the log on standard error [default: human]
     #[arg(long, value_name = "FORM", env = "PROBE_LOG_FORMAT")]
     pub log_format: Option<Output>,

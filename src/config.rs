@@ -27,6 +27,7 @@ mod metrics;
 mod ping;
 mod rules;
 mod targets;
+mod words;
 
 pub use ask::ask;
 use file::{File, Layers};
@@ -139,7 +140,8 @@ pub fn agent(args: &AgentArgs, env: Environment<'_>) -> Result<agent::Settings, 
         None => File::default(),
     };
     let layers = Layers { file, env };
-    let args = layers.fill(args)?;
+    let given = args;
+    let args = layers.fill(given)?;
     let mut own = Own {
         name: args.name.clone().unwrap_or_else(host_name),
         role: role(args.role.as_deref())?,
@@ -151,6 +153,7 @@ pub fn agent(args: &AgentArgs, env: Environment<'_>) -> Result<agent::Settings, 
     let claims = discovery::complete(&mut own, env);
     let targets = targets::targets(&args.targets, env)?;
     let found = discovery::discovery(&args.discovery, &args.targets, &own, &targets, env)?;
+    let book = layers.book()?;
     Ok(agent::Settings {
         measuring: measuring::Settings {
             identity: Some(identity(&args.identity, env)?),
@@ -158,16 +161,31 @@ pub fn agent(args: &AgentArgs, env: Environment<'_>) -> Result<agent::Settings, 
             http_sni: args.targets.http_sni.clone(),
             http_ca: args.targets.http_ca.clone(),
         },
-        web: args.web.unwrap_or(WEB),
+        web: web(&args)?,
         discovery: crate::discovery::Settings { claims, ..found },
         metrics: metrics::of_agent(&args.metrics, args.targets.http_ca.as_ref(), layers.metrics_every()?)?,
         targets,
         rules: layers.rules()?,
-        book: layers.book()?,
+        in_words: words::settings(given, &layers, &own.name, &book.severities)?,
+        book,
         shown: layers.shown()?,
         otlp: Asked::of(&own.name, &host_name(), args.event_spool.clone(), env),
         own,
     })
+}
+
+/// Where HTTP is served, and to whom. A variable that a template leaves empty is one that is not set.
+fn web(args: &AgentArgs) -> Result<agent::WebSettings, ConfigError> {
+    let set = |path: &Option<PathBuf>| path.clone().filter(|path| !path.as_os_str().is_empty());
+    let tls = match (set(&args.web_certificate), set(&args.web_key)) {
+        (None, None) => None,
+        (Some(certificate), Some(key)) => Some((certificate, key)),
+        _ => {
+            return Err(fault("--web-certificate", "--web-certificate and --web-key go together: give both"));
+        }
+    };
+    let address = args.web.unwrap_or(WEB);
+    Ok(agent::WebSettings { address, token_file: set(&args.web_token_file), tls })
 }
 
 fn role(text: Option<&str>) -> Result<Option<Role>, ConfigError> {

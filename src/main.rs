@@ -270,6 +270,9 @@ fn reload(args: AgentArgs) -> anyhow::Result<agent::Reload> {
 fn as_agent_configuration(error: agent::AgentError) -> anyhow::Error {
     match error {
         agent::AgentError::Measuring(error) => as_configuration(error).context("the agent cannot run"),
+        agent::AgentError::Access(error) => {
+            anyhow::Error::new(ConfigError::Value { key: error.key.to_owned(), cause: error.cause })
+        }
         error @ (agent::AgentError::Web { .. } | agent::AgentError::Spool(_)) => {
             anyhow::Error::new(error).context("the agent cannot run")
         }

@@ -1,5 +1,5 @@
-//! The web door: health for whoever starts and watches this process, and how its links stand. Read-only; nothing in a
-//! request makes it probe.
+//! The web door: health for whoever starts and watches this process, how its links and the whole mesh stand, and what changes.
+//! Read-only; nothing in a request makes it probe.
 
 use std::io::Write;
 use std::pin::Pin;
@@ -10,6 +10,7 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::header::{ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, VARY};
 use axum::http::{HeaderMap, HeaderName, StatusCode};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use flate2::Compression;
@@ -17,10 +18,20 @@ use flate2::write::GzEncoder;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::export::api::config::Setting;
+use crate::export::api::{Picture, path};
 use crate::export::metrics::Metrics;
 use crate::export::prometheus::{self, Format};
 use crate::export::standing::{self, OwnTiming};
 use crate::mesh::standing::Standing;
+
+mod access;
+mod api;
+mod line;
+mod query;
+mod stream;
+
+pub use access::{Access, AccessError, Settings};
 
 /// Where the agent is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +51,21 @@ pub enum Question {
     Standing(oneshot::Sender<(Standing, OwnTiming)>),
     /// All figures; they may be as old as a second, so that nobody who asks often costs much.
     Metrics(oneshot::Sender<Arc<Metrics>>),
+    /// The whole mesh, likewise.
+    Picture(oneshot::Sender<Arc<Picture>>),
+    /// One of its own links in depth; `None` where there is no such link any more.
+    Link {
+        /// As the agent calls it.
+        target: String,
+        /// How it is measured.
+        kind: String,
+        /// How far back.
+        span: path::Span,
+        /// The way back.
+        answer: oneshot::Sender<Option<path::Own>>,
+    },
+    /// Which settings are in force.
+    Config(oneshot::Sender<Vec<Setting>>),
 }
 
 /// How somebody who is not a client of HTTP asks for all figures; `None` where nobody answers any more.
@@ -59,24 +85,46 @@ pub fn figures(
 /// Serves until the sender of `readiness` is gone.
 ///
 /// `/healthz`: 200 as long as the process lives, whatever the network does. `/readyz`: 200 while it answers echoes,
-/// else 503 with the reason. `/api/v1/report`: how all links stand, as JSON. `/metrics`: all figures for Prometheus, as text or as
-/// OpenMetrics, in gzip for who takes it.
+/// else 503 with the reason. `/metrics`: all figures for Prometheus, as text or as OpenMetrics, in gzip for who takes it.
+/// `/api/v1/…`: documents, described by `/api/v1/openapi.json`. All but the first two are for who knows the token, where there is one.
 pub async fn serve(
     listener: TcpListener,
+    access: Access,
     readiness: watch::Receiver<Readiness>,
     asking: mpsc::Sender<Question>,
 ) {
     let mut until = readiness.clone();
     let gone = async move { while until.changed().await.is_ok() {} };
+    let (token, door) = (access.token(), line::Door { listener, tls: access.tls() });
+    let guarded = Router::new()
+        .route("/api/v1/report", get(report))
+        .route("/metrics", get(metrics))
+        .with_state(asking.clone())
+        .route("/api/v1/stream", get(stream::listen))
+        .with_state(stream::Stream::start(asking.clone(), readiness.clone()))
+        .route("/api/v1/matrix", get(api::matrix))
+        .route("/api/v1/paths", get(api::paths))
+        .route("/api/v1/path", get(api::path))
+        .route("/api/v1/placement", get(api::placement))
+        .route("/api/v1/findings", get(api::findings))
+        .route("/api/v1/events", get(api::events))
+        .route("/api/v1/config", get(api::config))
+        .with_state(api::Api::new(asking))
+        .route("/api/v1/openapi.json", get(api::openapi))
+        .fallback(api::unknown)
+        .layer(from_fn_with_state(token, access::check));
     let routes = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .with_state(readiness)
-        .route("/api/v1/report", get(report))
-        .route("/metrics", get(metrics))
-        .with_state(asking);
-    if let Err(error) = axum::serve(listener, routes).with_graceful_shutdown(gone).await {
-        tracing::error!(%error, "the web server ended");
+        .merge(guarded);
+    tokio::select! {
+        served = axum::serve(door, routes).with_graceful_shutdown(gone) => {
+            if let Err(error) = served {
+                tracing::error!(%error, "the web server ended");
+            }
+        }
+        () = access.follow() => {}
     }
 }
 

@@ -192,7 +192,7 @@ mod tests {
         let settings = Settings {
             own: crate::mesh::peer::Own { name: "a".into(), ..Default::default() },
             measuring: Default::default(),
-            web: ([127, 0, 0, 1], 0).into(),
+            web: crate::agent::WebSettings::to(([127, 0, 0, 1], 0).into()),
             targets: Vec::new(),
             rules: Default::default(),
             discovery: Default::default(),
@@ -200,6 +200,7 @@ mod tests {
             metrics: Default::default(),
             shown: Default::default(),
             otlp: crate::export::otlp::Asked::of("a", "here", None, &|_| None),
+            in_words: Vec::new(),
         };
         let url = "https://eu.example.com/latency-check";
         let every = Some(Duration::from_secs(60));

@@ -1,12 +1,13 @@
 //! What the agent tells to whoever watches it: events as they happen, and all figures when they are asked for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::{Agent, changes, own, wall};
+use crate::export::api::events::KEPT;
 use crate::export::collect::{self, Collector, OwnFigures, Scene};
-use crate::export::events::{Figures, Happening};
+use crate::export::events::{Event, Figures, Happening};
 use crate::export::metrics::Metrics;
 use crate::mesh::neighbours::Stances;
 use crate::mesh::roster::Source;
@@ -27,6 +28,8 @@ pub(super) struct Telemetry {
     collected: Option<(Duration, Arc<Metrics>)>,
     events: BTreeMap<&'static str, u64>,
     told: u64,
+    /// The newest first.
+    lately: VecDeque<Arc<Event>>,
     pub(super) moves: BTreeMap<String, u64>,
     /// Sources that were said to fail, and when they did so last.
     failing: BTreeMap<Source, Duration>,
@@ -48,12 +51,23 @@ impl Telemetry {
             // From zero on, so that the first of each is seen to have been added.
             events: Happening::NAMES.map(|name| (name, 0)).into(),
             told: 0,
+            lately: VecDeque::new(),
             moves: BTreeMap::new(),
             failing: BTreeMap::new(),
             reload_is_in_force: true,
             reloaded: began,
             certificates,
         }
+    }
+
+    /// What tells this run of the agent from all others.
+    pub(super) fn life(&self) -> &str {
+        &self.life
+    }
+
+    /// What has happened, the newest first.
+    pub(super) fn lately(&self) -> impl Iterator<Item = &Arc<Event>> {
+        self.lately.iter()
     }
 
     /// Shows so much from now on.
@@ -84,6 +98,9 @@ impl Agent {
         let id = format!("{}-{}", telemetry.life, telemetry.told);
         let event = what.event(&self.settings.own.name, id, wall());
         changes::log(&self.settings.own.name, what, &event);
+        let lately = &mut self.telemetry.lately;
+        lately.truncate(KEPT - 1);
+        lately.push_front(Arc::new(event.clone()));
         self.handing.tell(event);
     }
 

@@ -15,7 +15,7 @@ use crate::mesh::region;
 use crate::mesh::rules::{Book, Code, Severities};
 
 /// Every key there is.
-pub(super) const KEYS: [&str; 55] = [
+pub(super) const KEYS: [&str; 58] = [
     "name",
     "role",
     "node",
@@ -23,6 +23,9 @@ pub(super) const KEYS: [&str; 55] = [
     "region",
     "listen",
     "web",
+    "web_token_file",
+    "web_certificate",
+    "web_key",
     "identity.mesh_secret_file",
     "identity.tls_cert",
     "identity.tls_key",
@@ -78,7 +81,7 @@ pub(super) const KEYS: [&str; 55] = [
 pub(super) struct File(BTreeMap<String, toml::Value>);
 
 /// Keys of this table are the codes of findings.
-const FINDINGS: &str = "findings";
+pub(super) const FINDINGS: &str = "findings";
 
 impl File {
     /// Reads a file's text; the error names the line or the key.
@@ -158,7 +161,7 @@ impl Layers<'_> {
         Ok(Some((key.to_owned(), text)))
     }
 
-    fn list(&self, key: &str) -> Result<Vec<String>, ConfigError> {
+    pub(super) fn list(&self, key: &str) -> Result<Vec<String>, ConfigError> {
         match self.file.0.get(key) {
             Some(toml::Value::Array(values)) => values
                 .iter()
@@ -208,6 +211,9 @@ impl Layers<'_> {
         fill(&mut args.region, || text("region"))?;
         fill(&mut args.listen, || address("listen"))?;
         fill(&mut args.web, || address("web"))?;
+        fill(&mut args.web_token_file, || path("web_token_file"))?;
+        fill(&mut args.web_certificate, || path("web_certificate"))?;
+        fill(&mut args.web_key, || path("web_key"))?;
         fill(&mut args.log_format, || self.parse("log_format", |text| Output::from_str(text, false)))?;
         fill(&mut args.event_spool, || path("event_spool"))?;
         let identity = &mut args.identity;
@@ -313,7 +319,7 @@ impl Layers<'_> {
 }
 
 /// `budgets.proxy` → `PROBE_BUDGETS__PROXY`.
-fn variable(key: &str) -> String {
+pub(super) fn variable(key: &str) -> String {
     format!("PROBE_{}", key.replace('.', "__").to_uppercase())
 }
 

@@ -146,6 +146,11 @@ pub fn render(standing: &Standing, own_timing: OwnTiming) -> Result<String, serd
     Ok(text)
 }
 
+/// One link, as it is in the report.
+pub fn detail(standing: &LinkStanding) -> serde_json::Value {
+    serde_json::to_value(link(standing)).unwrap_or_default()
+}
+
 fn link(link: &LinkStanding) -> Link<'_> {
     Link {
         name: &link.name,

@@ -203,6 +203,13 @@ impl Standing {
     }
 }
 
+impl LinkStanding {
+    /// One link as it stands at `now`.
+    pub fn of(watch: &Watch, now: Duration) -> Self {
+        link(watch, now)
+    }
+}
+
 fn link(watch: &Watch, now: Duration) -> LinkStanding {
     let (state, since) = watch.standing();
     let (series, terms) = (watch.series(), watch.terms());
