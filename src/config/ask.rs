@@ -20,7 +20,8 @@ pub fn ask(agent: &str, args: &AskArgs) -> Result<client::Settings, ConfigError>
     let token = match &args.web_token_file {
         // A variable that a template leaves empty is one that is not set.
         Some(path) if !path.as_os_str().is_empty() => {
-            let token = read("--web-token-file", path)?.trim().to_owned();
+            let token = read("--web-token-file", path)?;
+            let token = token.lines().next().unwrap_or_default().trim().to_owned();
             if token.is_empty() || token.contains(|c: char| !c.is_ascii_graphic()) {
                 let cause = "its first line is no token: printable characters without a space";
                 return Err(fault(format!("--web-token-file {}", path.display()), cause));

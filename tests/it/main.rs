@@ -79,6 +79,7 @@ mod replica;
 #[cfg(test)]
 mod rotel;
 #[cfg(test)]
+mod running;
 mod scenarios;
 #[cfg(test)]
 mod scene;
