@@ -8,6 +8,8 @@ mod agent;
 #[cfg(test)]
 mod alerts;
 #[cfg(test)]
+mod api;
+#[cfg(test)]
 mod attribution;
 #[cfg(test)]
 mod bad_input;
@@ -81,6 +83,8 @@ mod rotel;
 mod scenarios;
 #[cfg(test)]
 mod scene;
+#[cfg(test)]
+mod schema;
 #[cfg(test)]
 mod tidy;
 #[cfg(test)]
