@@ -122,10 +122,15 @@ impl Cell {
         self.row.budget.is_some() && !self.stale
     }
 
-    /// The share of the last outcomes that got no reply; `None` without any.
+    /// How many of the last outcomes got no reply; `None` where an older agent does not say it, which says no p99 either.
+    pub fn lost(&self) -> Option<u32> {
+        (self.row.p99.is_some() || self.row.lost > 0).then_some(self.row.lost)
+    }
+
+    /// Their share; `None` without any outcome.
     pub fn loss(&self) -> Option<f64> {
-        let all = self.row.samples.max(self.row.lost);
-        (all > 0).then(|| f64::from(self.row.lost) / f64::from(all))
+        let (lost, all) = (self.lost()?, self.row.samples.max(self.row.lost));
+        (all > 0).then(|| f64::from(lost) / f64::from(all))
     }
 }
 
@@ -557,6 +562,17 @@ mod tests {
         assert_eq!(budget(&mesh), TEN, "that of the other way round");
         mesh.rows[0].budget = Some(Duration::from_millis(5));
         assert_eq!(budget(&mesh), Some(Duration::from_millis(5)));
+    }
+
+    #[test]
+    fn losses_of_which_an_older_agent_says_nothing_are_not_known() {
+        let mut mesh = mesh();
+        mesh.rows[0].p99 = None;
+        let matrix = picture(&mesh, &[], 101);
+        assert_eq!(matrix.cells.iter().filter(|cell| cell.lost().is_none()).count(), 1);
+        mesh.rows[0].lost = 25;
+        let losses = picture(&mesh, &[], 101).cells.iter().filter_map(Cell::loss).fold(0.0, f64::max);
+        assert!((losses - 0.25).abs() < 1e-9, "{losses}");
     }
 
     #[test]

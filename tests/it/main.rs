@@ -8,6 +8,8 @@ mod agent;
 #[cfg(test)]
 mod alerts;
 #[cfg(test)]
+mod api;
+#[cfg(test)]
 mod attribution;
 #[cfg(test)]
 mod bad_input;
@@ -83,6 +85,8 @@ mod running;
 mod scenarios;
 #[cfg(test)]
 mod scene;
+#[cfg(test)]
+mod schema;
 #[cfg(test)]
 mod tidy;
 #[cfg(test)]

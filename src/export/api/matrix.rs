@@ -143,8 +143,8 @@ pub struct Cell {
     pub p99_us: Option<f64>,
     /// Judged outcomes.
     pub samples: u32,
-    /// Those without a reply.
-    pub lost: u32,
+    /// Those without a reply; `null` where an older agent does not say it.
+    pub lost: Option<u32>,
     /// Their share.
     pub loss: Option<f64>,
     /// It was told too long ago.
@@ -301,7 +301,7 @@ impl Cell {
             p95_us: micros(row.p95),
             p99_us: micros(row.p99),
             samples: row.samples,
-            lost: row.lost,
+            lost: cell.lost(),
             loss: cell.loss().map(json::share),
             stale: cell.stale,
             lopsided: cell.lopsided,
