@@ -134,8 +134,9 @@ export class Matrix {
   }
 
   #name(scope, line, className = "") {
+    const isTall = this.grid.columns.length > HORIZONTAL_NAMES;
     const flags = [
-      line.wrong && ["wrong", "⚑", scope === "row" ? line.wrong : "", `wrong region: ${line.wrong}`],
+      line.wrong && ["wrong", "⚑", scope === "row" || isTall ? line.wrong : "", `wrong region: ${line.wrong}`],
       line.stale && ["old", "…", "", "not heard of"],
       line.starved && ["old", "◔", "", "gets too little CPU"],
     ].filter(Boolean);

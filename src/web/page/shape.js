@@ -164,7 +164,7 @@ export function cellAt(store, grid, q, row, column) {
     const pair = grid.pairs.get(`${row.id}\u0001${column.id}`);
     return pair ? sayCell({...pair, p99_us: q === "p99" ? slowestOf(store, pair) : null}, q, store.stalled) : ABSENT;
   }
-  if (column.kind === "peer" && row.name === column.name) return {text: "–", self: true, label: "itself"};
+  if (row.name === column.name) return {text: "–", self: true, label: "itself"};
   const cell = store.cell(row.name, column.name, column.kind);
   return cell ? sayCell(cell, q, store.isStale(cell)) : ABSENT;
 }

@@ -7,7 +7,7 @@ export const STATES = {
   stale: {rank: 3, mark: "", sign: "…", word: "nothing new is known", headline: "Out of date"},
   at_risk: {rank: 4, mark: "◆", sign: "◆", word: "at risk", headline: "At risk"},
   breach: {rank: 5, mark: "▲", sign: "▲", word: "over budget", headline: "Over budget"},
-  unreachable: {rank: 6, mark: "×", sign: "×", word: "unreachable", headline: "Unreachable"},
+  unreachable: {rank: 6, mark: "×", sign: "×", word: "unreachable", headline: "Not everything answers"},
 };
 
 export function stateOf(name) {
