@@ -11,7 +11,7 @@ mod mesh;
 mod ping;
 
 pub use check::CheckArgs;
-pub use mesh::{AskArgs, MatrixArgs, MatrixOutput, Shown};
+pub use mesh::{AskArgs, MatrixArgs, MatrixOutput, ReportArgs, ReportOutput, Shown};
 pub use ping::{LineOutput, PingArgs};
 
 /// The whole command line.
@@ -43,6 +43,8 @@ pub enum Command {
     Agent(AgentArgs),
     /// Show the whole mesh as any agent of it sees it
     Matrix(MatrixArgs),
+    /// Write what an agent knows of the whole mesh as one file, for a ticket
+    Report(ReportArgs),
     /// Watch one path live: a line for each round trip
     Ping(PingArgs),
     /// Show it all on this machine: three agents and a PostgreSQL, no configuration

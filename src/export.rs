@@ -11,6 +11,7 @@ pub mod matrix;
 mod mesh;
 pub mod metrics;
 pub mod otlp;
+pub mod page;
 pub mod ping;
 pub mod prometheus;
 mod pubsub;

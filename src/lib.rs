@@ -27,4 +27,5 @@ pub mod manifests;
 pub mod mesh;
 pub mod ping;
 pub mod plan;
+pub mod report;
 pub mod web;

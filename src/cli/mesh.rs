@@ -68,3 +68,33 @@ pub enum MatrixOutput {
     /// As the agent answers: docs/api.md
     Json,
 }
+
+/// `probe report`.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Examples:
+  probe report coderd-1:9863 > mesh.html            one file for a ticket: the page as it is now, which asks nobody
+  probe report coderd-1:9863 -o json | jq .findings
+
+Exit codes: 0 written · 2 usage or configuration · 3 the agent does not answer")]
+pub struct ReportArgs {
+    /// Any agent of the mesh: HOST[:PORT], or an http(s):// address
+    #[arg(value_name = "AGENT", default_value = "127.0.0.1:9863")]
+    pub agent: String,
+    /// Form on standard output
+    #[arg(short, long, value_name = "FORM", default_value = "html")]
+    pub output: ReportOutput,
+    /// Access.
+    #[command(flatten)]
+    pub ask: AskArgs,
+}
+
+/// Forms of the report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ReportOutput {
+    /// One self-contained page
+    Html,
+    /// For a ticket that takes text
+    Markdown,
+    /// What the page is made of
+    Json,
+}

@@ -13,7 +13,7 @@ mod layout;
 mod markdown;
 
 use layout::{Column, Grid, Row, columns};
-pub use markdown::render as markdown;
+pub use markdown::{render as markdown, safe};
 
 /// Which figure stands in the cells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -137,9 +137,10 @@ impl Running {
             )?;
             writeln!(
                 out,
-                "    p95 {} of a budget of {}, {lost} of {samples} lost",
+                "    p95 {} of a budget of {}{}",
                 ms(*p95_us),
-                ms(*budget_us)
+                ms(*budget_us),
+                lost.map_or_else(String::new, |lost| format!(", {lost} of {samples} lost"))
             )?;
         }
         for finding in &self.findings {

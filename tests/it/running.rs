@@ -95,7 +95,8 @@ fn who_does_not_answer_leaves_it_open_and_a_wrong_word_is_an_error() {
 #[test]
 fn an_agent_with_a_token_answers_who_has_it() {
     let files = Secret::new();
-    let (right, wrong) = (files.file("token", "correct-horse-battery\n"), files.file("other", "hunter2hunter2hunter2\n"));
+    let (right, wrong) =
+        (files.file("token", "correct-horse-battery\n"), files.file("other", "hunter2hunter2hunter2\n"));
     let pair = Pair::over(Duration::from_millis(1), &["--web-token-file", &right]);
     let ask = |file: &[&str]| pair.ask(&["matrix"], file);
     assert_eq!(ask(&["--web-token-file", &right]).code, Some(0));
@@ -108,4 +109,21 @@ fn an_agent_with_a_token_answers_who_has_it() {
         );
     }
     drop(pair.secret);
+}
+
+#[test]
+fn a_report_is_one_page_with_the_past_of_a_path_and_asks_nobody() {
+    let pair = Pair::over(Duration::from_millis(20), &[]);
+    assert_eq!(pair.ask(&["check", "--agent"], &["--time-limit", "120s"]).code, Some(1));
+    let html = pair.ask(&["report"], &[]);
+    assert_eq!(html.code, Some(0), "{}", html.stderr);
+    assert!(html.stdout.starts_with("<!doctype html>") && html.stdout.contains("Content-Security-Policy"));
+    for outside in ["src=\"", "<link rel=\"stylesheet\"", "import {"] {
+        assert!(!html.stdout.contains(outside), "{outside}");
+    }
+    let json = pair.ask(&["report"], &["-o", "json"]).json();
+    assert_eq!(json["snapshot"]["cells"][0]["state"], "breach", "{json:#}");
+    assert!(json["placement"]["placed"].is_array() && json["paths"][0]["history"]["bins"].is_array(), "{json:#}");
+    let markdown = pair.ask(&["report"], &["-o", "markdown"]).stdout;
+    assert!(markdown.contains("| coderd-1 | ▲2") && markdown.contains("\n| when | what |\n"), "{markdown}");
 }

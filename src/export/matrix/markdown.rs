@@ -35,7 +35,7 @@ pub fn render(document: &Document, figure: Figure) -> String {
 }
 
 /// Names come from other machines: none of them may end a cell or begin a link.
-fn safe(text: &str) -> String {
+pub fn safe(text: &str) -> String {
     text.chars()
         .flat_map(|c| {
             let escaped = matches!(c, '|' | '[' | ']' | '<' | '>' | '`' | '*' | '_' | '\\');

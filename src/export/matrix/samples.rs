@@ -43,7 +43,7 @@ pub(in crate::export) fn cell(
         p95_us,
         p99_us: None,
         samples: 300,
-        lost: 3,
+        lost: Some(3),
         loss: Some(0.01),
         stale: false,
         lopsided: false,
