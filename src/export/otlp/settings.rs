@@ -3,6 +3,7 @@
 //! Two kinds of faults: a malformed value is a warning and counts as not set, as the specification has it; where that
 //! would send figures to another place than was meant, or in the open, the signal is off and the fault an error.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -20,6 +21,10 @@ const INTERVAL: Duration = Duration::from_secs(60);
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(30);
 /// More often would harm whoever receives.
 const INTERVAL_AT_LEAST: Duration = Duration::from_millis(100);
+/// More seldom is not at all.
+const INTERVAL_AT_MOST: Duration = Duration::from_secs(24 * 60 * 60);
+/// Whoever has not answered until then has forgotten the question.
+pub const TIMEOUT_AT_MOST: Duration = Duration::from_secs(10 * 60);
 
 /// What is handed over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -156,14 +161,14 @@ pub fn read(env: Environment<'_>) -> (Settings, Vec<Notice>) {
     if settings.metrics.is_none() && settings.logs.is_none() {
         return (settings, reader.notices);
     }
-    if let Some(interval) = reader.milliseconds("OTEL_METRIC_EXPORT_INTERVAL") {
-        settings.interval = interval.max(INTERVAL_AT_LEAST);
-        if interval < INTERVAL_AT_LEAST {
-            reader.warn("OTEL_METRIC_EXPORT_INTERVAL", &interval.as_millis().to_string(), "100 is used");
-        }
+    let interval = "OTEL_METRIC_EXPORT_INTERVAL";
+    if let Some(value) = reader.get(interval) {
+        let within = INTERVAL_AT_LEAST..=INTERVAL_AT_MOST;
+        settings.interval = reader.milliseconds(interval, &value, &within).unwrap_or(INTERVAL);
     }
-    if let Some(timeout) = reader.milliseconds("OTEL_METRIC_EXPORT_TIMEOUT") {
-        settings.export_timeout = timeout;
+    let timeout = "OTEL_METRIC_EXPORT_TIMEOUT";
+    if let Some(value) = reader.get(timeout) {
+        settings.export_timeout = reader.timeout(timeout, &value).unwrap_or(EXPORT_TIMEOUT);
     }
     let preference = "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE";
     settings.temporality = reader
@@ -217,14 +222,26 @@ impl Reader<'_> {
         value.eq_ignore_ascii_case("true")
     }
 
-    fn milliseconds(&mut self, name: &str) -> Option<Duration> {
-        let value = self.get(name)?;
-        self.parse_milliseconds(name, &value)
+    fn timeout(&mut self, name: &str, value: &str) -> Option<Duration> {
+        self.milliseconds(name, value, &(Duration::from_millis(1)..=TIMEOUT_AT_MOST))
     }
 
-    fn parse_milliseconds(&mut self, name: &str, value: &str) -> Option<Duration> {
+    /// What is less or more than it may be counts as the least or the most.
+    fn milliseconds(
+        &mut self,
+        name: &str,
+        value: &str,
+        within: &RangeInclusive<Duration>,
+    ) -> Option<Duration> {
         match value.parse::<u64>() {
-            Ok(count) if count > 0 => Some(Duration::from_millis(count)),
+            Ok(count) if count > 0 => {
+                let given = Duration::from_millis(count);
+                let used = given.clamp(*within.start(), *within.end());
+                if used != given {
+                    self.warn(name, value, &format!("{} is used", used.as_millis()));
+                }
+                Some(used)
+            }
             Ok(_) => {
                 self.warn(name, value, "there is always a limit; the default is used");
                 None
@@ -284,8 +301,7 @@ impl Reader<'_> {
             }
             None => Headers::default(),
         };
-        let timeout =
-            self.of(signal, "TIMEOUT").and_then(|(name, value)| self.parse_milliseconds(&name, &value));
+        let timeout = self.of(signal, "TIMEOUT").and_then(|(name, value)| self.timeout(&name, &value));
         let gzip = match self.of(signal, "COMPRESSION") {
             Some((_, value)) if value.eq_ignore_ascii_case("gzip") => true,
             Some((_, value)) if value.eq_ignore_ascii_case("none") => false,

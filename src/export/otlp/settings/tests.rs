@@ -152,6 +152,22 @@ fn a_malformed_value_is_a_warning_with_name_and_value_and_counts_as_not_set() {
 }
 
 #[test]
+fn what_is_too_short_or_too_long_is_clamped_and_said() {
+    for (name, value, used) in [
+        ("OTEL_METRIC_EXPORT_INTERVAL", "99", "100"),
+        ("OTEL_METRIC_EXPORT_INTERVAL", "18446744073709551615", "86400000"),
+        ("OTEL_METRIC_EXPORT_TIMEOUT", "18446744073709551615", "600000"),
+        ("OTEL_EXPORTER_OTLP_METRICS_TIMEOUT", "600001", "600000"),
+    ] {
+        let (settings, notices) = of(&[ENDPOINT, (name, value)]);
+        assert_eq!(notices, [Notice::Warning(format!("{name}={value}: {used} is used"))]);
+        let metrics = settings.metrics.unwrap();
+        let shown = [settings.interval, settings.export_timeout, metrics.timeout].map(|one| one.as_millis());
+        assert!(shown.contains(&used.parse().unwrap()), "{shown:?}");
+    }
+}
+
+#[test]
 fn every_value_is_read_and_a_signals_own_goes_first() {
     let settings = quiet(&[
         ENDPOINT,
