@@ -19,6 +19,7 @@ use crate::house::{Agent, Run, Secret, closed_port, pause, probe};
 use crate::rotel::{Ports, Rotel};
 
 mod failing;
+mod hostile;
 mod receiver;
 
 /// An agent's figures in small: one link, asked now and then.

@@ -15,41 +15,42 @@ use rustls::pki_types::PrivateKeyDer;
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 
+use super::hostile::status;
 use super::receiver::{Receiver, Reply, black_hole, fell_in};
 use super::{Figures, count, dropped, event, meanwhile, runtime, setup, start, wait_until};
 use crate::encryption::Authority;
 
-fn events(numbers: std::ops::Range<usize>) -> Message {
+pub(super) fn events(numbers: std::ops::Range<usize>) -> Message {
     let events: Vec<_> = numbers.map(event).collect();
     Message::Logs(encode::logs(setup(&[]).speaker.resource(&Place::default()), &events))
 }
 
-fn logs_only(endpoint: &str, more: &[(&str, &str)]) -> Setup {
+pub(super) fn logs_only(endpoint: &str, more: &[(&str, &str)]) -> Setup {
     let own = [("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", endpoint)];
     setup(&own.into_iter().chain(more.iter().copied()).collect::<Vec<_>>())
 }
 
-fn delivery(endpoint: &str, more: &[(&str, &str)]) -> Delivery {
+pub(super) fn delivery(endpoint: &str, more: &[(&str, &str)]) -> Delivery {
     logs_only(endpoint, more).settings.logs.unwrap()
 }
 
-fn http(receiver: &Receiver) -> String {
+pub(super) fn http(receiver: &Receiver) -> String {
     format!("http://{}/v1/logs", receiver.address)
 }
 
-fn send(sender: &mut Sender, message: &Message) -> Answer {
+pub(super) fn send(sender: &mut Sender, message: &Message) -> Answer {
     runtime().block_on(sender.send(message))
 }
 
-fn why(answer: &Answer) -> &str {
+pub(super) fn why(answer: &Answer) -> &str {
     match answer {
         Answer::Retryable { why, .. } | Answer::Refused { why, .. } => why,
         other => panic!("{other:?}"),
     }
 }
 
-const GRPC: (&str, &str) = ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc");
-const HASTY: (&str, &str) = ("OTEL_EXPORTER_OTLP_TIMEOUT", "400");
+pub(super) const GRPC: (&str, &str) = ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc");
+pub(super) const HASTY: (&str, &str) = ("OTEL_EXPORTER_OTLP_TIMEOUT", "400");
 
 #[test]
 fn each_answer_is_taken_for_what_it_is() {
@@ -70,7 +71,7 @@ fn each_answer_is_taken_for_what_it_is() {
             &[("Date", "Wed, 25 Nov 2026 04:00:00 GMT"), ("Retry-After", "Wed, 25 Nov 2026 04:00:09 GMT")],
             Vec::new(),
         ),
-        Reply::Answer(400, &[("Content-Type", "text/plain")], b"no\nsuch thing".to_vec()),
+        Reply::Answer(400, protobuf, status(3, "no\nsuch thing")),
         Reply::Answer(413, &[], Vec::new()),
         Reply::Answer(401, &[], Vec::new()),
         Reply::Answer(307, &[("Location", "http://elsewhere/")], Vec::new()),
@@ -241,7 +242,7 @@ fn events_are_sent_again_until_they_are_taken_and_those_that_are_refused_are_cou
         Reply::Answer(503, &[("Retry-After", "1")], Vec::new()),
         Reply::Vanish,
         Reply::TakeAndClose,
-        Reply::Answer(400, &[], Vec::new()),
+        Reply::Answer(400, &[("Content-Type", "application/x-protobuf")], status(3, "bad")),
         Reply::Answer(200, &[("Content-Type", "text/html")], b"<html>".to_vec()),
         Reply::Answer(200, &[("Content-Type", "application/x-protobuf")], partial.encode_to_vec()),
     ];
