@@ -31,6 +31,7 @@ struct Counted {
     histogram: Histogram,
     exponential: Exponential,
     began: SystemTime,
+    born: Duration,
     seconds: u64,
     hidden: bool,
     asked_in_vain: bool,
@@ -44,6 +45,7 @@ impl Figures {
             histogram: Histogram::new(&Edges::default()),
             exponential: Exponential::default(),
             began,
+            born: Duration::from_millis(500),
             seconds: 0,
             hidden: false,
             asked_in_vain: false,
@@ -71,6 +73,12 @@ impl Figures {
         self.0.lock().unwrap().hidden = false;
     }
 
+    /// The link is another one from now on.
+    fn begin_anew(&self) {
+        let mut counted = self.0.lock().unwrap();
+        counted.born += Duration::from_millis(400);
+    }
+
     fn was_asked_in_vain(&self) -> bool {
         self.0.lock().unwrap().asked_in_vain
     }
@@ -91,7 +99,7 @@ impl Figures {
                     .chain(more)
                     .map(|label| (*label).into())
                     .collect(),
-                born: Duration::from_millis(500),
+                born: counted.born,
                 value,
             }],
         };

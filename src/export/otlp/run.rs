@@ -22,6 +22,7 @@ mod inbox;
 mod logs;
 mod metrics;
 mod pause;
+mod size;
 mod voice;
 
 use inbox::Inbox;

@@ -19,6 +19,8 @@ pub struct Tallies {
     /// Why, and how many events the receiver will never get: `full`, `refused`, `unreadable`. Empty where events are not
     /// exported.
     pub dropped: Vec<(&'static str, u64)>,
+    /// Series whose last figures the receiver will never get; `None` where metrics are not exported.
+    pub forgotten: Option<u64>,
 }
 
 /// The numbers themselves.
@@ -35,6 +37,7 @@ pub(super) struct Counts {
     full: AtomicU64,
     unreadable: AtomicU64,
     refused: AtomicU64,
+    forgotten: AtomicU64,
 }
 
 fn place(signal: Signal) -> usize {
@@ -71,6 +74,11 @@ impl Counts {
         self.refused.fetch_add(events, Ordering::Relaxed);
     }
 
+    /// So many since the start.
+    pub(super) fn forgot(&self, series: u64) {
+        self.forgotten.store(series, Ordering::Relaxed);
+    }
+
     /// So many went from the inbox into the spool, where now so many wait.
     pub(super) fn spooled(&self, moved: u64, waiting: u64, durable: bool, dropped: Dropped) {
         self.waiting.store(waiting, Ordering::Relaxed);
@@ -99,6 +107,8 @@ impl Counts {
                 OUTCOMES.iter().zip(counts).map(|(outcome, count)| (signal.as_str(), *outcome, count)),
             );
         }
+        let forgotten = self.forgotten.load(Ordering::Relaxed);
+        tallies.forgotten = is_on(Signal::Metrics).then_some(forgotten);
         if is_on(Signal::Logs) {
             let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
             tallies.waiting = Some(self.waiting());
