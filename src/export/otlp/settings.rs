@@ -3,12 +3,13 @@
 //! Two kinds of faults: a malformed value is a warning and counts as not set, as the specification has it; where that
 //! would send figures to another place than was meant, or in the open, the signal is off and the fault an error.
 
-use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
 mod endpoint;
 mod pairs;
+mod unused;
+mod values;
 
 pub use endpoint::Endpoint;
 pub use pairs::Headers;
@@ -156,11 +157,13 @@ pub fn read(env: Environment<'_>) -> (Settings, Vec<Notice>) {
     if disabled {
         return (settings, reader.notices);
     }
+    reader.say_what_is_not_used();
     settings.metrics = reader.delivery(Signal::Metrics);
     settings.logs = reader.delivery(Signal::Logs);
     if settings.metrics.is_none() && settings.logs.is_none() {
         return (settings, reader.notices);
     }
+    reader.say_what_is_not_used_of_exports();
     let interval = "OTEL_METRIC_EXPORT_INTERVAL";
     if let Some(value) = reader.get(interval) {
         let within = INTERVAL_AT_LEAST..=INTERVAL_AT_MOST;
@@ -212,54 +215,6 @@ impl Reader<'_> {
 
     fn warn(&mut self, name: &str, value: &str, why: &str) {
         self.notices.push(Notice::Warning(format!("{name}={value}: {why}")));
-    }
-
-    fn truth(&mut self, name: &str) -> bool {
-        let Some(value) = self.get(name) else { return false };
-        if !value.eq_ignore_ascii_case("true") && !value.eq_ignore_ascii_case("false") {
-            self.warn(name, &value, "neither true nor false; false is used");
-        }
-        value.eq_ignore_ascii_case("true")
-    }
-
-    fn timeout(&mut self, name: &str, value: &str) -> Option<Duration> {
-        self.milliseconds(name, value, &(Duration::from_millis(1)..=TIMEOUT_AT_MOST))
-    }
-
-    /// What is less or more than it may be counts as the least or the most.
-    fn milliseconds(
-        &mut self,
-        name: &str,
-        value: &str,
-        within: &RangeInclusive<Duration>,
-    ) -> Option<Duration> {
-        match value.parse::<u64>() {
-            Ok(count) if count > 0 => {
-                let given = Duration::from_millis(count);
-                let used = given.clamp(*within.start(), *within.end());
-                if used != given {
-                    self.warn(name, value, &format!("{} is used", used.as_millis()));
-                }
-                Some(used)
-            }
-            Ok(_) => {
-                self.warn(name, value, "there is always a limit; the default is used");
-                None
-            }
-            Err(_) => {
-                self.warn(name, value, "not a whole number of milliseconds; the default is used");
-                None
-            }
-        }
-    }
-
-    fn word<T>(&mut self, name: &str, known: impl Fn(&str) -> Option<T>) -> Option<T> {
-        let value = self.get(name)?;
-        let word = known(&value.to_ascii_lowercase());
-        if word.is_none() {
-            self.warn(name, &value, "not a known word; the default is used");
-        }
-        word
     }
 
     /// Whether this signal is asked for: by name, or by an endpoint. `OTEL_TRACES_EXPORTER` is nobody's business here.
@@ -341,7 +296,15 @@ impl Reader<'_> {
     fn endpoint(&mut self, signal: Signal, protocol: Protocol) -> Result<Endpoint, ()> {
         let insecure = match self.of(signal, "INSECURE") {
             Some((name, _)) if protocol == Protocol::Grpc => self.truth(&name),
-            _ => false,
+            Some((name, value)) => {
+                self.warn(
+                    &name,
+                    &value,
+                    "not used over HTTP; the endpoint's scheme says whether there is TLS",
+                );
+                false
+            }
+            None => false,
         };
         let own = self.get(&format!("OTEL_EXPORTER_OTLP_{}_ENDPOINT", signal.in_variables()));
         let (name, value) = self.of(signal, "ENDPOINT").unwrap_or_else(|| {
