@@ -14,7 +14,7 @@ use crate::export::events::Event;
 use crate::export::otlp::encode;
 use crate::export::otlp::send::{Answer, Fault, Message, Sender};
 use crate::export::otlp::settings::Signal;
-use crate::export::otlp::spool::{DiskNews, Spool};
+use crate::export::otlp::spool::{DiskNews, Skipped, Spool};
 
 /// So many at a time.
 const BATCH: usize = 512;
@@ -38,9 +38,15 @@ impl Waiting {
         let moved = u64::try_from(events.len()).unwrap_or(u64::MAX);
         let work = move |spool: &mut Spool| {
             let news = spool.put(events);
-            (news, spool.waiting(), spool.is_durable(), spool.dropped())
+            (news, spool.waiting(), spool.is_durable(), spool.dropped(), spool.skipped())
         };
-        let (news, waiting, durable, dropped) = self.with(work).await;
+        let (news, waiting, durable, dropped, skipped) = self.with(work).await;
+        for Skipped { path, why } in skipped {
+            tracing::warn!(
+                file = %path.display(), %why,
+                "a file of the event spool cannot be read: its events are skipped and kept; make it readable and restart the agent, or remove it"
+            );
+        }
         match news {
             Some(DiskNews::Failed(why)) => {
                 tracing::error!(%why, "the event spool cannot be written to: events wait in memory, and are lost if the agent ends");
@@ -57,8 +63,9 @@ impl Waiting {
         self.with(Spool::settle).await;
     }
 
-    async fn batch(&self, at_most: usize) -> Vec<Event> {
-        self.with(move |spool| spool.batch(at_most)).await
+    /// A batch, and whether any event waits.
+    async fn batch(&self, at_most: usize) -> (Vec<Event>, bool) {
+        self.with(move |spool| (spool.batch(at_most), spool.waiting() > 0)).await
     }
 }
 
@@ -125,7 +132,12 @@ impl Handing {
     /// One batch.
     async fn hand_over(&mut self, waiting: &Waiting, sender: &mut Sender) -> Next {
         let common = &waiting.common;
-        let events = waiting.batch(self.size.at_most()).await;
+        let pause = |duration, is_settled| Next::Pause { until: Box::pin(sleep(duration)), is_settled };
+        let (events, any) = waiting.batch(self.size.at_most()).await;
+        if events.is_empty() && any {
+            // The disk may be read again soon.
+            return pause(self.failures.pause(&common.pace, None, random()), false);
+        }
         if events.is_empty() {
             return Next::Go;
         }
@@ -143,7 +155,6 @@ impl Handing {
         };
         common.counts.exported(Signal::Logs, &answer);
         self.voice.tell(&answer);
-        let pause = |duration, is_settled| Next::Pause { until: Box::pin(sleep(duration)), is_settled };
         let count = u64::try_from(events.len()).unwrap_or(u64::MAX);
         match answer {
             Answer::Accepted | Answer::Partial { .. } => {
