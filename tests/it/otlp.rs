@@ -531,6 +531,24 @@ fn an_agent_hands_over_what_its_log_and_its_page_say_and_the_last_of_it_when_it_
 }
 
 #[test]
+fn the_last_export_tells_what_has_come_of_those_before_it() {
+    let receiver = receiver::Receiver::http(None, []);
+    let secret = Secret::new();
+    let endpoint = format!("http://{}", receiver.address);
+    let agent = agent(&secret, &[], &[("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint)]);
+    receiver.wait_until("the first event", |received| received.iter().any(|one| one.logs.is_some()));
+    agent.signal("TERM");
+    assert_eq!(agent.wait().0, Some(0));
+    let received = receiver.received();
+    let last = received.iter().rev().find_map(|one| one.metrics.as_ref()).unwrap();
+    let metrics = &last.resource_metrics[0].scope_metrics[0].metrics;
+    for name in ["exports", "events.waiting", "events.dropped", "series.forgotten"] {
+        let name = format!("coder.probe.otlp.{name}");
+        assert!(metrics.iter().any(|metric| metric.name == name), "{name}");
+    }
+}
+
+#[test]
 fn an_agents_events_wait_in_its_spool_and_a_spool_that_is_none_is_said_at_the_start() {
     let ports = Ports::free();
     let secret = Secret::new();

@@ -1,5 +1,6 @@
 //! What has come of all exports so far, as numbers that anybody may read at any time.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::send::Answer;
@@ -21,6 +22,17 @@ pub struct Tallies {
     pub dropped: Vec<(&'static str, u64)>,
     /// Series whose last figures the receiver will never get; `None` where metrics are not exported.
     pub forgotten: Option<u64>,
+}
+
+/// What reads them, for as long as it likes.
+#[derive(Debug, Clone)]
+pub struct Tally(pub(super) Arc<Counts>);
+
+impl Tally {
+    /// What has come of it so far.
+    pub fn read(&self) -> Tallies {
+        self.0.read()
+    }
 }
 
 /// The numbers themselves.
