@@ -326,4 +326,7 @@ fn handed_over(sheet: &mut Sheet, own: &Arc<str>, tallies: &Tallies) {
     for (reason, count) in &tallies.dropped {
         sheet.count(&table::EVENTS_DROPPED, vec![Arc::clone(own), word(reason)], Duration::ZERO, *count);
     }
+    if let Some(count) = tallies.forgotten {
+        sheet.count(&table::SERIES_FORGOTTEN, vec![Arc::clone(own)], Duration::ZERO, count);
+    }
 }

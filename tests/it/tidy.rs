@@ -157,7 +157,9 @@ fn rules() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("src/export/otlp/resource.rs", MESSAGES),
         ("src/export/otlp/settings.rs", MESSAGES),
         ("src/export/otlp/settings", MESSAGES),
+        ("src/export/otlp/split.rs", MESSAGES),
         ("src/export/otlp/run/pause.rs", MESSAGES),
+        ("src/export/otlp/run/size.rs", MESSAGES),
         (
             "src/exchange.rs",
             &["tokio", "crate::discovery", "crate::export", "crate::web", "crate::config", "crate::agent"],
