@@ -58,6 +58,8 @@ mod nearest;
 #[cfg(test)]
 mod otlp;
 #[cfg(test)]
+mod page;
+#[cfg(test)]
 mod password;
 #[cfg(test)]
 mod paths;

@@ -6,13 +6,13 @@ import {tmpdir} from "node:os";
 import {join} from "node:path";
 import {after, before, test} from "node:test";
 import {pathToFileURL} from "node:url";
-import {launch, opened} from "./browser.mjs";
+import {finish, launch, opened} from "./browser.mjs";
 import {mesh, pathDocument, placement} from "./fixture.mjs";
 import {reportFile} from "./inline.mjs";
 
 let browser;
 before(async () => { browser = await launch(); });
-after(() => browser.close());
+after(() => finish(browser));
 
 const median = (values) => values.sort((a, b) => a - b)[values.length >> 1];
 
@@ -27,13 +27,17 @@ test("eight hours of history are drawn at once", async (context) => {
       const panel = document.querySelector("#panel");
       new MutationObserver((_, observer) => {
         observer.disconnect();
-        requestAnimationFrame(() => setTimeout(() => resolve(Number(panel.dataset.drawnMs))));
+        // Making it, and then laying it out and painting it once more.
+        const chart = document.querySelector("svg.smoke");
+        const begun = performance.now();
+        chart.replaceWith(chart.cloneNode(true));
+        requestAnimationFrame(() => setTimeout(() => resolve(Number(panel.dataset.drawnMs) + performance.now() - begun)));
       }).observe(panel, {attributes: true, attributeFilter: ["data-drawn-ms"]});
       document.querySelector(`input[name=span][value='${value}']`).click();
     }), span);
     times.push(drawn);
   }
-  context.diagnostic(`2880 bins of 10 s, median of ${times.length}: ${median(times)} ms; target 200 ms`);
+  context.diagnostic(`2880 bins of 10 s, median of ${times.length}: ${median(times).toFixed(1)} ms to make, lay out and paint; target 200 ms`);
   assert.ok(median(times) <= 1000, `${times}`);
   await shown.close();
 });

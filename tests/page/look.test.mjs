@@ -4,14 +4,14 @@ import assert from "node:assert/strict";
 import {readFileSync} from "node:fs";
 import {createRequire} from "node:module";
 import {after, before, test} from "node:test";
-import {launch, opened} from "./browser.mjs";
+import {finish, launch, opened} from "./browser.mjs";
 import {CSP} from "./server.mjs";
 import {HOSTILE} from "./fixture.mjs";
 
 const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 let browser;
 before(async () => { browser = await launch(); });
-after(() => browser.close());
+after(() => finish(browser));
 
 // Under the page's own policy no script can be added by an element; the browser's evaluation is outside of it.
 async function violations(page) {

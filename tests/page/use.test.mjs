@@ -2,11 +2,11 @@
 
 import assert from "node:assert/strict";
 import {after, before, test} from "node:test";
-import {launch, opened} from "./browser.mjs";
+import {finish, launch, opened} from "./browser.mjs";
 
 let browser;
 before(async () => { browser = await launch(); });
-after(() => browser.close());
+after(() => finish(browser));
 
 const focused = (page) => page.evaluate(() => {
   const {r, c} = document.activeElement.dataset;
