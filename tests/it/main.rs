@@ -60,6 +60,8 @@ mod nearest;
 #[cfg(test)]
 mod otlp;
 #[cfg(test)]
+mod page;
+#[cfg(test)]
 mod password;
 #[cfg(test)]
 mod paths;

@@ -22,9 +22,18 @@ export function launch() {
   return chromium.launch({executablePath: chromiumPath(), args: ["--no-sandbox", "--disable-dev-shm-usage"]});
 }
 
+const running = new Set();
+
+// Also what a failed test left open: a listening agent would keep the run alive for ever.
+export async function finish(browser) {
+  await browser.close();
+  await Promise.all([...running].map((agent) => agent.stop()));
+}
+
 // A page of a mesh. Whatever the browser complains about is in `complaints`.
 export async function opened(browser, {mesh: options = {}, agent: how = {}, hash = "", context: look = {}, wait = true} = {}) {
   const agent = await new Agent(mesh(options), how).start();
+  running.add(agent);
   const context = await browser.newContext({viewport: {width: 1280, height: 800}, ...look});
   const page = await context.newPage();
   const complaints = [];
@@ -35,5 +44,6 @@ export async function opened(browser, {mesh: options = {}, agent: how = {}, hash
   return {agent, context, page, complaints, close: async () => {
     await context.close();
     await agent.stop();
+    running.delete(agent);
   }};
 }

@@ -149,7 +149,7 @@ export function trailHistory(trail, breaks, from, to) {
   if (!trail?.length) return {begin: from, width, bins};
   let index = 0;
   let lostBefore = trail[0][6] ?? 0;
-  for (let at = Math.max(from, trail[0][0]); at < to; at += width) {
+  for (let at = Math.max(from, trail[0][0]); at <= to; at += width) {
     if (breaks.some((gap) => at + width > gap.from && at < (gap.to ?? Infinity))) continue;
     while (trail[index + 1] && trail[index + 1][0] < at + width) index += 1;
     const [, min, p50, p95, p99, , lost, state] = trail[index];

@@ -100,7 +100,7 @@ export function eventList(events, now, otherwise) {
     const move = event.attributes?.from && event.attributes?.to ? `${event.attributes.from} → ${event.attributes.to}` : "";
     const who = [event.attributes?.source, event.attributes?.target].filter(Boolean).join(" → ");
     return el("li", {}, el("time", {datetime: event.at}, instant(event.at, now)),
-      el("span", {class: "chip bare", "data-severity": css}, el("i", {"aria-hidden": "true"}, move ? known.sign : sign), css),
+      el("span", {class: "chip bare", "data-severity": css}, el("i", {"aria-hidden": "true"}, move ? known.sign : sign), event.severity),
       el("span", {class: "event-words"}, el("b", {}, event.body || event.event), who ? ` ${who}` : "", move ? ` · ${move}` : "",
         event.attributes?.evidence ? ` · ${event.attributes.evidence}` : "",
         move ? null : el("small", {}, ` ${attributeWords(event.attributes)}`)));

@@ -98,7 +98,8 @@ export class PathPanel {
     }
     const now = store.now();
     // Drawn again only when something else is to be read: buttons inside keep the focus.
-    const seen = JSON.stringify([cell, [...others.values()], found?.generated_at, this.error, this.span, store.stalled, cell ? null : now]);
+    const spots = [store.spot(this.source, "peer"), store.spot(this.target, this.kind)].map(placeWords);
+    const seen = JSON.stringify([cell, spots, store.meta?.version, [...others.values()], found?.generated_at, this.error, this.span, store.stalled, cell ? null : now]);
     if (seen === this.shownAs) return;
     this.shownAs = seen;
     this.#keeping(() => this.#draw(cell, found, [...others.values()], now));

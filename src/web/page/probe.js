@@ -141,22 +141,19 @@ function askToken(wasWrong) {
   });
 }
 
-const THEMES = {auto: ["Theme: auto", "as the system"], light: ["Theme: light", "light"], dark: ["Theme: dark", "dark"]};
+const THEMES = ["auto", "light", "dark"];
 
 function setTheme(theme) {
-  const known = THEMES[theme] ? theme : "auto";
+  const known = THEMES.includes(theme) ? theme : "auto";
   document.documentElement.dataset.theme = known;
-  const button = byId("theme");
-  setText(button, THEMES[known][0]);
-  button.setAttribute("aria-label", `Theme: ${THEMES[known][1]}`);
+  setText(byId("theme"), `Theme: ${known}`);
   remember("localStorage", "probe-theme", known === "auto" ? null : known);
 }
 
 function wire() {
   setTheme(remembered("localStorage", "probe-theme") ?? "auto");
   byId("theme").addEventListener("click", () => {
-    const names = Object.keys(THEMES);
-    setTheme(names[(names.indexOf(document.documentElement.dataset.theme) + 1) % names.length]);
+    setTheme(THEMES[(THEMES.indexOf(document.documentElement.dataset.theme) + 1) % THEMES.length]);
   });
   radios(byId("quantile"), "quantile", QUANTILES, view.q, (q) => look({q}));
   drawLegend(byId("legend"));
