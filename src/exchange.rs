@@ -314,6 +314,34 @@ mod tests {
     }
 
     #[test]
+    fn an_older_agent_says_neither_p99_nor_losses_and_is_understood_and_understands() {
+        let older = br#"{"v":1,"name":"old","full":true,"rows":[
+            {"target":"x","kind":"peer","state":"ok","reason":"r","min_us":1,"p50_us":2,"p95_us":3,"n":300}]}"#;
+        let letter = decode(older).unwrap();
+        let row = &letter.rows[0];
+        assert_eq!(
+            (row.p95, row.p99, row.lost, letter.dropped),
+            (Some(Duration::from_micros(3)), None, 0, 0)
+        );
+
+        /// As it was before.
+        #[derive(Deserialize)]
+        struct OlderRow {
+            p95_us: Option<u64>,
+            n: u32,
+        }
+        let row = Row {
+            p95: Some(Duration::from_millis(2)),
+            p99: Some(Duration::from_millis(3)),
+            ..self::row("db")
+        };
+        let bytes = encode(&identity(), true, &[&row], Duration::from_secs(84)).unwrap();
+        let written: Written = serde_json::from_slice(&bytes).unwrap();
+        let read: OlderRow = serde_json::from_value(written.rows[0].clone()).unwrap();
+        assert_eq!((read.p95_us, read.n), (Some(2000), 300));
+    }
+
+    #[test]
     fn newer_agents_are_understood_as_far_as_they_say_what_we_know() {
         let letter = decode(
             br#"{"v":1,"name":"new","mood":"good","role":"chief","full":true,"rows":[

@@ -242,3 +242,53 @@ async fn written<D: Serialize>(
         Err(_) => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_does_not_keep_up_is_dropped_and_the_others_hear_everything() {
+        let mut teller = Teller::new(mpsc::channel(1).0);
+        let ((slow, mut slow_news), (quick, mut quick_news)) =
+            (mpsc::channel(BEHIND_AT_MOST), mpsc::channel(BEHIND_AT_MOST));
+        teller.listeners = vec![slow, quick];
+        for number in 0..=BEHIND_AT_MOST {
+            assert_eq!(teller.listeners.len(), 2, "after {number}");
+            teller.tell(&Bytes::from(number.to_string()));
+            assert_eq!(quick_news.try_recv().unwrap(), number.to_string());
+        }
+        assert_eq!(teller.listeners.len(), 1);
+        let heard: Vec<_> = std::iter::from_fn(|| slow_news.try_recv().ok()).collect();
+        assert_eq!(heard.len(), BEHIND_AT_MOST, "what it was told already");
+        assert!(slow_news.is_closed(), "and then its stream ends");
+    }
+
+    #[test]
+    fn what_was_missed_is_known_for_a_while_and_of_this_life_alone() {
+        let mut teller = Teller::new(mpsc::channel(1).0);
+        let picture = |life: &str| {
+            let matrix = serde_json::json!({
+                "schema_version": 1, "version": "1", "generated_at": "x", "quantile": 0.95,
+                "coder_warns_at_us": 15000.0,
+                "vantage": { "agent": "a", "node": null, "zone": null, "region": null },
+                "verdict": { "state": "ok", "since": null, "words": "x" },
+                "agents": [], "targets": [], "cells": [], "zone_pairs": [],
+            });
+            let matrix = serde_json::from_value(matrix).unwrap();
+            let (placed, findings, events) = (Vec::new(), Vec::new(), Vec::new());
+            Arc::new(Picture { number: 1, life: life.to_owned(), matrix, placed, findings, events })
+        };
+        assert_eq!(teller.missed("x-0"), None, "nothing is known yet");
+        teller.told = Some(picture("x"));
+        teller.number = 7;
+        teller.lately = [5, 6, 7].map(|number: u8| Bytes::from(format!("<{number}>"))).into();
+        let missed = |last: &str| teller.missed(last).map(|text| String::from_utf8(text.to_vec()).unwrap());
+        assert!(missed("x-4").unwrap().ends_with("<5><6><7>"));
+        assert!(missed("x-6").unwrap().ends_with("\n\n<7>"));
+        assert!(!missed("x-7").unwrap().contains('<'), "nothing was missed");
+        for last in ["x-3", "x-8", "y-6", "x", "", "x-", "x--1"] {
+            assert_eq!(missed(last), None, "{last}");
+        }
+    }
+}

@@ -105,7 +105,7 @@ impl Delta {
     pub fn between(before: &Picture, now: &Picture) -> Option<Self> {
         let (old, new) = (&before.matrix, &now.matrix);
         let name = |agent: &Agent| agent.name.clone();
-        let (agents, gone_agents) = changes(&old.agents, &new.agents, name, |a, b| a.differs(b));
+        let (agents, gone_agents) = changes(&old.agents, &new.agents, name, Agent::differs);
         let target = |target: &Target| (target.name.clone(), target.kind.clone());
         let (targets, gone_targets) = changes(&old.targets, &new.targets, target, |a, b| a != b);
         let pair = |cell: &Cell| (cell.source.clone(), cell.kind.clone(), cell.target.clone());

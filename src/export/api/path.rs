@@ -167,7 +167,10 @@ impl Picture {
             // Names come from others, and this goes into somebody's shell.
             Some(address) => {
                 let word = format!("{address}{role}");
-                format!("probe check {flag} {}", shell_words::quote(&word))
+                let is_plain =
+                    word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._:/=@-".contains(&byte));
+                let word = if is_plain { word.into() } else { shell_words::quote(&word) };
+                format!("probe check {flag} {word}")
             }
             None => "probe check --discover coder".to_owned(),
         }
@@ -183,4 +186,95 @@ fn concerns(event: &events::Event, cell: &Cell) -> bool {
         })
     };
     says("source", &cell.source) && says("target", &cell.called) && says("target_kind", &cell.kind)
+}
+
+#[cfg(test)]
+mod tests {
+
+    use super::*;
+    use crate::mesh::state::State;
+
+    fn cell(kind: &str, called: &str) -> Cell {
+        let text = serde_json::json!({
+            "source": "a", "target": "b", "kind": kind, "role": "coderd", "state": State::Ok, "reason": "x",
+            "since": "x", "budget_us": null, "min_us": null, "p50_us": null, "p95_us": null, "p99_us": null,
+            "samples": 0, "lost": null, "loss": null, "stale": false, "lopsided": false,
+        });
+        Cell { called: called.into(), ..serde_json::from_value(text).unwrap() }
+    }
+
+    fn picture() -> Picture {
+        let matrix = serde_json::json!({
+            "schema_version": 1, "version": "1", "generated_at": "x", "quantile": 0.95, "coder_warns_at_us": 15000.0,
+            "vantage": { "agent": "a", "node": null, "zone": null, "region": null },
+            "verdict": { "state": "ok", "since": null, "words": "x" },
+            "agents": [], "targets": [], "cells": [], "zone_pairs": [],
+        });
+        Picture {
+            number: 1,
+            life: "x".into(),
+            matrix: serde_json::from_value(matrix).unwrap(),
+            placed: Vec::new(),
+            findings: Vec::new(),
+            events: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn the_command_names_the_real_address_and_does_no_harm_in_a_shell() {
+        for (kind, called, address, command) in [
+            ("peer", "b", Some("10.0.0.2:9862"), "probe check --peer 10.0.0.2:9862=coderd"),
+            ("peer", "10.0.0.3:9862", None, "probe check --peer 10.0.0.3:9862=coderd"),
+            ("peer", "b", None, "probe check --discover coder"),
+            ("nats", "b", Some("10.0.0.2:6222"), "probe check --tcp 10.0.0.2:6222=coderd"),
+            ("http", "b", Some("http://b/healthz"), "probe check --http http://b/healthz=coderd"),
+            ("postgres", "db:5432/coder", Some("db:5432/coder"), "probe check --postgres-url-file FILE"),
+            ("peer", "b:1;reboot", None, "probe check --peer 'b:1;reboot=coderd'"),
+            ("peer", "b:1'$(reboot)", None, "probe check --peer 'b:1'\\''$(reboot)=coderd'"),
+        ] {
+            assert_eq!(picture().command(&cell(kind, called), address.map(str::to_owned)), command);
+        }
+    }
+
+    #[test]
+    fn what_was_is_told_from_the_first_bin_on() {
+        let mut past = history::History::default();
+        let at = Duration::from_secs;
+        for second in 0..60 {
+            past.record((second < 20).then(|| Duration::from_millis(2)), at(100 + second));
+        }
+        let wall = std::time::SystemTime::UNIX_EPOCH + at(1_700_000_000);
+        let told = History::of(&past, Span::Fine, &Anchor { age: at(160), wall });
+        assert_eq!((told.begin.as_str(), told.bins.len()), ("2023-11-14T22:12:20.000Z", 5));
+        let Bin(offset, min, .., judged, lost) = told.bins[2];
+        assert_eq!((offset, min, judged, lost), (2e7, None, 10, 10));
+        let answered = told.bins[0].1.unwrap();
+        assert!((answered - 2000.0).abs() < 1.0, "{answered}");
+        assert!(History::of(&past, Span::Coarse, &Anchor { age: at(160), wall }).bins.is_empty());
+    }
+
+    #[test]
+    fn events_are_those_of_this_pair_and_the_way_back_is_of_the_same_kind() {
+        let mut picture = picture();
+        let back = Cell { source: "b".into(), target: "a".into(), ..cell("peer", "a") };
+        let other = Cell { kind: "tcp".into(), ..back.clone() };
+        picture.matrix.cells = vec![cell("peer", "b"), back.clone(), other.clone()];
+        let event = |target: &str, kind: &str| events::Event {
+            id: format!("{target}-{kind}"),
+            at: std::time::SystemTime::UNIX_EPOCH,
+            name: "x".into(),
+            gravity: events::Gravity::Info,
+            body: String::new(),
+            attributes: [("source", "a"), ("target", target), ("target_kind", kind)]
+                .map(|(key, word)| (key.into(), events::Attribute::Text(word.into())))
+                .to_vec(),
+        };
+        picture.events =
+            [event("b", "tcp"), event("b", "peer"), event("c", "peer")].map(std::sync::Arc::new).to_vec();
+        let told = picture.path(&cell("peer", "b"), None);
+        assert_eq!((told.back, told.beside), (Some(back), vec![other]));
+        assert_eq!(told.events.iter().map(|event| event.id.as_str()).collect::<Vec<_>>(), ["b-peer"]);
+        assert_eq!(told.events[0].attributes.keys().collect::<Vec<_>>(), ["source", "target", "target_kind"]);
+        assert!(!told.measured_here && told.detail.is_none());
+    }
 }
