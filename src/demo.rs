@@ -22,6 +22,7 @@ use crate::mesh::report::Report;
 use crate::mesh::verdict::Rule;
 
 pub mod cluster;
+pub mod wire;
 
 use cluster::Cluster;
 
