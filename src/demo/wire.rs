@@ -125,11 +125,8 @@ impl Drop for Wire {
 
 impl Relay {
     fn new(address: SocketAddr, server: SocketAddr, round_trip: Duration) -> Self {
-        let way = Way {
-            server: Mutex::new(server),
-            one_way_ns: AtomicU64::new(0),
-            is_cut: AtomicBool::new(false),
-        };
+        let way =
+            Way { server: Mutex::new(server), one_way_ns: AtomicU64::new(0), is_cut: AtomicBool::new(false) };
         let relay = Self { address, way: Arc::new(way) };
         relay.set_round_trip(round_trip);
         relay
