@@ -130,3 +130,34 @@ pub async fn run(
     let report = Report::new(settings.story, told, postgres.flatten(), clock.elapsed());
     Ok(Ended { report, stopped })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::story::Step;
+    use super::*;
+
+    fn ended(stopped: Option<u8>, passes: u32, found: Option<&str>) -> u8 {
+        let step = Step {
+            story: Story::Calm,
+            step: "within-budget",
+            what: "x".into(),
+            look: "y".into(),
+            at_us: 0,
+            found: found.map(str::to_owned),
+            after_us: None,
+        };
+        let told = Told { steps: vec![step], passes, ..Told::default() };
+        let report = Report::new(Story::Calm, told, None, std::time::Duration::ZERO);
+        Ended { report, stopped }.exit_code()
+    }
+
+    #[test]
+    fn a_demo_worked_when_all_was_found_and_a_signal_counts_before_that_alone() {
+        assert_eq!(ended(None, 1, Some("it")), 0);
+        assert_eq!(ended(None, 0, Some("it")), 0, "its time was over");
+        assert_eq!(ended(None, 1, None), 1);
+        assert_eq!(ended(Some(130), 1, Some("it")), 0, "the usual end on a terminal");
+        assert_eq!(ended(Some(130), 0, Some("it")), 130);
+        assert_eq!(ended(Some(143), 1, None), 1);
+    }
+}
