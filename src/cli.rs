@@ -33,7 +33,7 @@ pub enum Command {
     Check(CheckArgs),
     /// Measure all the time, say when a link's state changes, and answer the echoes of other agents
     Agent(AgentArgs),
-    /// Show it all on this machine: three zones, a replica too far away, and a story; no configuration
+    /// Show it all on this machine, with a story; no configuration
     Demo(DemoArgs),
     /// Make a mesh secret
     Secret(SecretArgs),

@@ -295,9 +295,10 @@ impl ProgressLine {
         }
     }
 
-    /// Something that is so for the moment.
+    /// Something that is so for the moment. A longer text would fill more than one line, which cannot be cleared.
     fn show(&self, text: &str) {
         if self.shown {
+            let text: String = text.chars().take(76).collect();
             let _ = write!(io::stderr(), "\r\x1b[K… {text}");
         }
     }

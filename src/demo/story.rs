@@ -148,7 +148,7 @@ async fn calm(stage: &mut Stage, teller: &mut Teller<'_>) -> Result<(), DemoErro
         story: Story::Calm,
         step: "within-budget",
         what: "three zones of eu-central-1 measure each other".to_owned(),
-        look: "rows and columns a1, b1, c1".to_owned(),
+        look: "a1, b1, c1".to_owned(),
     };
     let mut settling = Settling::default();
     teller
@@ -161,11 +161,11 @@ async fn calm(stage: &mut Stage, teller: &mut Teller<'_>) -> Result<(), DemoErro
         story: Story::Calm,
         step: "wrong-region",
         what: format!("{FAR} stands in us-east-1"),
-        look: format!("row and column {FAR}, findings"),
+        look: "its row, its column, findings".to_owned(),
     };
     teller
         .step(stage, scene, |picture, _| {
-            let wrong = |agent| picture.findings(agent).any(|finding| is_about_far(finding));
+            let wrong = |agent| picture.findings(agent).any(is_about_far);
             let over = others(FAR).filter(|other| picture.state(FAR, other.name) == "breach").count();
             let is_told = wrong(SLOW[0]) && over == others(FAR).count();
             is_told.then(|| format!("coderd_cross_region, and breach on each of its {over} paths"))
@@ -181,10 +181,10 @@ async fn slow_link(stage: &mut Stage, teller: &mut Teller<'_>) -> Result<(), Dem
     let [one, other] = SLOW;
     let both = [(one, other), (other, one)];
     let home = paths_at_home(stage.has_database());
-    let look = format!("row {one}, column {other}, and the other way round");
-    let scene = |step, what| Scene { story: Story::SlowLink, step, what, look: look.clone() };
+    let look = "that row and column";
+    let scene = |step, what| Scene { story: Story::SlowLink, step, what, look: look.to_owned() };
     let more = SLOWER_BY.as_millis();
-    let slows = scene("slows", format!("{one} – {other} takes {more} ms longer"));
+    let slows = scene("slows", format!("{one} – {other} is {more} ms slower"));
     stage.slow(SLOW, SLOWER_BY);
     let mut at_risk = None;
     teller
@@ -204,10 +204,10 @@ async fn slow_link(stage: &mut Stage, teller: &mut Teller<'_>) -> Result<(), Dem
                 .map(|(source, target)| format!("{source} → {target}"))
                 .collect();
             let elsewhere = match &*elsewhere {
-                [] => "and on no other path of the region".to_owned(),
+                [] => "on no other path of the region".to_owned(),
                 some => format!("and, as this machine is busy, on {}", some.join(", ")),
             };
-            Some(format!("{risk}then breach on both directions ({reason}) {elsewhere}"))
+            Some(format!("{risk}then breach both ways ({reason}), {elsewhere}"))
         })
         .await?;
     stage.slow(SLOW, Duration::ZERO);
@@ -226,17 +226,21 @@ async fn replica_leaves(stage: &mut Stage, teller: &mut Teller<'_>) -> Result<()
         story: Story::ReplicaLeaves,
         step,
         what,
-        look: format!("column {LEAVES}, then its row"),
+        look: "its column, then its row".to_owned(),
     };
-    let leaves = scene("leaves", format!("{LEAVES} is killed and says no goodbye"));
+    let leaves = scene("leaves", format!("{LEAVES} is killed, without a goodbye"));
     stage.kill(LEAVES).await;
     teller
         .step(stage, leaves, |picture, _| {
             let is_gone = |source| ["unreachable", "stale"].contains(&picture.state(source, LEAVES));
             let all: Vec<_> = others(LEAVES).map(|place| place.name).collect();
-            let is_told = all.iter().all(|source| is_gone(source));
-            let states = all.iter().map(|source| format!("{} at {source}", picture.state(source, LEAVES)));
-            is_told.then(|| states.collect::<Vec<_>>().join(", "))
+            let at = |state: &str| {
+                let there: Vec<_> = all.iter().filter(|name| picture.state(name, LEAVES) == state).collect();
+                let names: Vec<_> = there.into_iter().copied().collect();
+                (!names.is_empty()).then(|| format!("{state} at {}", names.join(", ")))
+            };
+            let told: Vec<_> = ["unreachable", "stale"].into_iter().filter_map(at).collect();
+            all.iter().all(|source| is_gone(source)).then(|| told.join("; "))
         })
         .await?;
     let returns = scene("returns", format!("{LEAVES} comes back"));

@@ -148,7 +148,7 @@ fn every_step_of_the_story_is_what_the_agents_say_at_their_doors() {
     });
     told.go_on();
 
-    told.step("coderd-a1 – coderd-b1 takes 12 ms longer");
+    told.step("coderd-a1 – coderd-b1 is 12 ms slower");
     let slow = [("coderd-a1", "coderd-b1"), ("coderd-b1", "coderd-a1")];
     let slow = slow.map(|(source, target)| (source.to_owned(), target.to_owned()));
     told.wait_until("a breach there, and nowhere else", |reports| at_home(reports, "breach") == slow);
