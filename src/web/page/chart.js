@@ -84,7 +84,8 @@ function timeTicks(from, to) {
 export function smokeChart(history, {from, to, budgetUs, coderUs, top, now}) {
   const made = slotsOf(history, from, to);
   const {slots, size} = made;
-  const figures = chartFigures(made, to - from);
+  const told = Math.min(to, now);
+  const figures = chartFigures(made, told - from);
   const lowest = Math.min(...slots.map((slot) => slot.min ?? Infinity), budgetUs ?? Infinity, 10_000);
   const highest = Math.max(...slots.map((slot) => slot.max ?? 0), budgetUs ?? 0, coderUs ?? 0, 1_000);
   const [low, high] = [Math.log(Math.max(8, lowest * 0.7)), Math.log(highest * 1.5)];
@@ -102,7 +103,7 @@ export function smokeChart(history, {from, to, budgetUs, coderUs, top, now}) {
 
   // What is between the stretches of anything recorded, lost or not.
   const recorded = stretches(slots, size, () => true).map((run) => [run[0].from, run.at(-1).to]);
-  const edges = [from, ...recorded.flat(), to];
+  const edges = [from, ...recorded.flat(), told];
   const gaps = [];
   for (let index = 0; index < edges.length; index += 2) {
     const [begin, end] = [edges[index], edges[index + 1]];

@@ -145,7 +145,7 @@ export class Store {
 
   // How long nobody has heard of an agent. While it is fresh no delta says so again, so only a stale one is counted on.
   silence(agent) {
-    if (agent.heard_ago_us === null || agent.heard_ago_us === undefined) return this.stalled ? this.now() - this.at : 0;
+    if (agent.heard_ago_us == null) return this.stalled ? this.now() - this.at : 0;
     return agent.heard_ago_us / 1000 + (agent.stale || this.stalled ? this.now() - agent.told_at : 0);
   }
 
