@@ -149,11 +149,12 @@ export function trailHistory(trail, breaks, from, to) {
   const bins = [];
   if (!trail?.length) return {begin: from, width, bins};
   let index = 0;
-  let lostBefore = trail[0][6] ?? 0;
+  let lostBefore = trail[0][5] ?? 0;
   for (let at = Math.max(from, trail[0][0]); at <= to; at += width) {
     if (breaks.some((gap) => at + width > gap.from && at < (gap.to ?? Infinity))) continue;
     while (trail[index + 1] && trail[index + 1][0] < at + width) index += 1;
-    const [, min, p50, p95, p99, , lost, state] = trail[index];
+    const [, min, p50, p95, p99, lost, state] = trail[index];
+    if (state === "stale") continue;
     const more = Math.max(0, (lost ?? 0) - lostBefore);
     lostBefore = lost ?? 0;
     const isSilent = state === "unreachable" || p50 === null;

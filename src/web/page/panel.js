@@ -76,7 +76,7 @@ export class PathPanel {
     const spans = el("fieldset.switch", el("legend.vh", "Time shown"));
     this.spans = spans;
     this.node.replaceChildren(
-      el("header.panel-head",
+      el("div.panel-head",
         el("h2", {id: "panel-title", tabindex: "-1"}, el("span", this.source), " ", signEl("→"), hiddenText("to "), " ", el("span", this.target),
           " ", el("small", kindWord(this.kind))),
         el("button.close", {"aria-label": "Close (Escape)", onclick: () => this.on.close()}, "×")),
@@ -157,7 +157,7 @@ export class PathPanel {
       coderUs: isDatabase ? store.meta?.coder_warns_at_us ?? null : null,
     });
     const who = cell.source;
-    const note = isOurs || !found ? null : found.measured_here === false
+    const note = isOurs || !found ? null : found.measured_here === null ? "This report holds no history of this path." : found.measured_here === false
       ? `History is kept by the agent that measures: open this path at ${who}. Drawn here is what came in since this page was opened, ${span(now - (store.openedAt ?? now))} ago.`
       : "No history yet: drawn here is what came in since this page was opened.";
     this.picture.replaceChildren(...[el("figure", chart, el("figcaption", figureWords(figures, now))),

@@ -176,10 +176,6 @@ function wire() {
   window.addEventListener("hashchange", readAddress);
   document.addEventListener("keydown", (event) => {
     if (event.key === "Escape" && panel.isOpen && document.activeElement !== filter) closePath();
-    else if (event.key === "/" && !event.target.closest("input, textarea")) {
-      event.preventDefault();
-      filter.focus();
-    }
   });
 }
 

@@ -78,9 +78,9 @@ export class Store {
     let trail = this.trails.get(key);
     if (!trail) this.trails.set(key, trail = []);
     const last = trail.at(-1);
-    const point = [this.at, cell.min_us, cell.p50_us, cell.p95_us, cell.p99_us, cell.samples, cell.lost, cell.state];
-    if (last && this.at - last[0] < every && last[7] === cell.state) return;
-    trail.push(point);
+    const state = cell.stale ? "stale" : cell.state;
+    if (last && this.at - last[0] < every && last[6] === state) return;
+    trail.push([this.at, cell.min_us, cell.p50_us, cell.p95_us, cell.p99_us, cell.lost, state]);
     while (trail.length > 2 && trail[1][0] < this.at - TRAIL_MS) trail.shift();
   }
 
