@@ -38,6 +38,18 @@ impl Picture {
         Self { reports }
     }
 
+    /// These states of paths: source, target, state.
+    #[cfg(test)]
+    pub(super) fn of(states: &[(&'static str, &'static str, &'static str)]) -> Self {
+        let mut reports = BTreeMap::<_, Value>::new();
+        for (source, target, state) in states {
+            let report = reports.entry(*source).or_insert_with(|| serde_json::json!({ "links": [] }));
+            let link = serde_json::json!({ "name": target, "state": state });
+            report["links"].as_array_mut().unwrap().push(link);
+        }
+        Self { reports }
+    }
+
     /// All that a source says of its links.
     pub fn links(&self) -> impl Iterator<Item = (&'static str, &Value)> {
         self.reports.iter().flat_map(|(source, report)| {
