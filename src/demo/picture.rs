@@ -38,6 +38,20 @@ impl Picture {
         Self { reports }
     }
 
+    /// These states of paths: source, target, state.
+    #[cfg(test)]
+    pub(super) fn of(states: &[(&'static str, &'static str, &'static str)]) -> Self {
+        let mut reports = BTreeMap::<_, Value>::new();
+        for (source, target, state) in states {
+            let report = reports.entry(*source).or_insert_with(|| serde_json::json!({ "links": [] }));
+            let link = serde_json::json!({
+                "name": target, "state": state, "rtt_us": { "p50": 900.0 }, "budget_us": 10_000.0
+            });
+            report["links"].as_array_mut().unwrap().push(link);
+        }
+        Self { reports }
+    }
+
     /// All that a source says of its links.
     pub fn links(&self) -> impl Iterator<Item = (&'static str, &Value)> {
         self.reports.iter().flat_map(|(source, report)| {
@@ -54,6 +68,14 @@ impl Picture {
     /// Its state; empty where nothing is known.
     pub fn state(&self, source: &str, target: &str) -> &str {
         self.link(source, target).and_then(|link| link["state"].as_str()).unwrap_or_default()
+    }
+
+    /// Whether it answers, and half of its round trips are within the budget.
+    pub fn is_near(&self, source: &str, target: &str) -> bool {
+        let answers = !["unreachable", "left", ""].contains(&self.state(source, target));
+        let figures = self.link(source, target).map(|link| (&link["rtt_us"]["p50"], &link["budget_us"]));
+        let figures = figures.and_then(|(p50, budget)| Some((p50.as_f64()?, budget.as_f64()?)));
+        answers && figures.is_some_and(|(p50, budget)| p50 < budget)
     }
 
     /// The first reason of its state, with its evidence.

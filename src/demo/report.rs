@@ -8,7 +8,6 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::layout::{DATABASE, REPLICAS};
-use super::picture::Picture;
 use super::story::{Step, Story, Told, seconds};
 use crate::export::text::Colour;
 
@@ -78,7 +77,7 @@ impl Report {
             postgres,
             findings: picture.findings(REPLICAS[0].name).cloned().collect(),
             paths: paths.collect(),
-            agents: agents(&picture),
+            agents: picture.agents().collect(),
             steps,
         }
     }
@@ -174,10 +173,6 @@ impl Report {
     }
 }
 
-fn agents(picture: &Picture) -> Vec<&'static str> {
-    picture.agents().collect()
-}
-
 fn title(out: &mut String, colour: Colour, text: &str) -> fmt::Result {
     if !out.is_empty() {
         writeln!(out)?;
@@ -192,5 +187,44 @@ fn sign(state: &str) -> &'static str {
         "breach" | "unreachable" => "×",
         "at_risk" => "‼",
         _ => "·",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::picture::Picture;
+    use super::*;
+
+    #[test]
+    fn a_report_says_what_was_found_what_was_not_and_which_paths_are_not_well() {
+        let picture = Picture::of(&[
+            ("coderd-a1", "coderd-b1", "ok"),
+            ("coderd-a1", "coderd-us", "breach"),
+            ("coderd-b1", "coderd-a1", "unknown"),
+        ]);
+        let step = |what: &str, found: Option<&str>| Step {
+            story: Story::Calm,
+            step: "x",
+            what: what.to_owned(),
+            look: String::new(),
+            at_us: 0,
+            found: found.map(str::to_owned),
+            after_us: found.map(|_| 1_500_000),
+        };
+        let steps = vec![step("this", Some("that")), step("nothing", None)];
+        let told = Told { steps, picture, passes: 1 };
+        let report = Report::new(Story::Calm, told, None, Duration::from_secs(9));
+        let text = report.to_text(Colour::Never);
+        for part in [
+            "√ this\n    found after 1.5 s: that\n× nothing\n    no agent found it",
+            "× coderd-a1 → coderd-us breach: no reason yet\n· coderd-b1 → coderd-a1 unknown: no reason yet\n",
+            "× the agents found 1 of 2 things that happened (9.0 s)\n",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        assert!(!text.contains("coderd-b1 ok") && !text.contains("who stands where"), "{text}");
+        let json: Value = serde_json::from_str(&report.to_json().unwrap()).unwrap();
+        assert_eq!(json["steps"][1]["found"], Value::Null);
+        assert_eq!(json["paths"][1]["state"], "breach");
     }
 }

@@ -371,7 +371,7 @@ mod tests {
     fn client(relay: &Relay) -> std::net::UdpSocket {
         let socket = std::net::UdpSocket::bind(LOCALHOST).unwrap();
         socket.connect(relay.address).unwrap();
-        socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         socket
     }
 
@@ -392,13 +392,17 @@ mod tests {
         let client = client(&relay);
         let ms = Duration::from_millis;
         let short = fastest(&client);
-        assert!(short >= ms(1) - OWN_COST && short < ms(6), "{short:?}");
+        assert!(short >= ms(1) - OWN_COST, "{short:?}");
         relay.set_round_trip(ms(20));
         let long = fastest(&client);
-        assert!(long >= ms(20) - OWN_COST && long < ms(30), "{long:?}");
+        assert!(long >= ms(20) - OWN_COST && long > short, "{long:?}");
+        relay.set_round_trip(ms(1));
+        assert!(fastest(&client) < long, "and back");
         relay.cut(true);
         client.send(&[7; 64]).unwrap();
+        client.set_read_timeout(Some(ms(300))).unwrap();
         assert!(client.recv(&mut [0; 64]).is_err(), "cut");
+        client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         relay.cut(false);
         fastest(&client);
         let (other, stop_other) = echo();

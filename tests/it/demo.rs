@@ -95,26 +95,43 @@ fn report(door: SocketAddr) -> Option<Value> {
 
 /// Source, target and state of every path.
 fn states(reports: &[Value]) -> Vec<(String, String, String)> {
-    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    paths(reports).into_iter().map(|(source, target, link)| (source, target, text(&link["state"]))).collect()
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+/// Source, target and all that is said of it.
+fn paths(reports: &[Value]) -> Vec<(String, String, Value)> {
     let of = |report: &Value| {
         let source = text(&report["agent"]["name"]);
         let links = report["links"].as_array().unwrap().clone();
-        links.into_iter().map(move |link| (source.clone(), text(&link["name"]), text(&link["state"])))
+        links.into_iter().map(move |link| (source.clone(), text(&link["name"]), link))
     };
     reports.iter().flat_map(of).collect()
 }
 
-/// Those within the region that are in this state.
-fn at_home(reports: &[Value], state: &str) -> Vec<(String, String)> {
+/// Those within the region of which this is true.
+fn at_home(reports: &[Value], is_so: impl Fn(&Value) -> bool) -> Vec<(String, String)> {
     let is_home = |name: &str| HOME.contains(&name) || name == "postgres-a";
-    let all = states(reports).into_iter();
-    all.filter(|(source, target, is)| is_home(source) && is_home(target) && is == state)
+    let all = paths(reports).into_iter();
+    all.filter(|(source, target, link)| is_home(source) && is_home(target) && is_so(link))
         .map(|(source, target, _)| (source, target))
         .collect()
 }
 
+/// Over the budget for the distance. A busy machine adds stalls of its own, which the agents tell apart as jitter.
+fn is_far(link: &Value) -> bool {
+    link["state"] == "breach" && link["findings"][0]["reason"] == "placement"
+}
+
 fn is_well(reports: &[Value]) -> bool {
-    at_home(reports, "ok").len() + at_home(reports, "at_risk").len() == 9
+    let near = |link: &Value| {
+        let p50 = link["rtt_us"]["p50"].as_f64();
+        link["state"] != "unreachable" && p50.is_some_and(|p50| p50 < 10_000.0) && !is_far(link)
+    };
+    at_home(reports, near).len() == 9
 }
 
 fn has_wrong_region(report: &Value) -> bool {
@@ -151,7 +168,7 @@ fn every_step_of_the_story_is_what_the_agents_say_at_their_doors() {
     told.step("coderd-a1 – coderd-b1 is 12 ms slower");
     let slow = [("coderd-a1", "coderd-b1"), ("coderd-b1", "coderd-a1")];
     let slow = slow.map(|(source, target)| (source.to_owned(), target.to_owned()));
-    told.wait_until("a breach there, and nowhere else", |reports| at_home(reports, "breach") == slow);
+    told.wait_until("a breach there, and nowhere else", |reports| at_home(reports, is_far) == slow);
     told.go_on();
 
     told.step("coderd-a1 – coderd-b1 is as fast as before");
