@@ -183,6 +183,7 @@ pub async fn run(
     let links = handing::links(&settings);
     let mut agent = Agent {
         own: own::Own::new(links.scale()),
+        pubsub: Pubsub::new(links.scale().exponential),
         links,
         targets: Vec::new(),
         found: Found::default(),
@@ -191,7 +192,6 @@ pub async fn run(
         attributing: attributing::Attributing::new(&settings.metrics, &settings.own.name, now()),
         moves: Moves::default(),
         asking: watch::Sender::new(None),
-        pubsub: Pubsub::default(),
         telemetry: telemetry::Telemetry::new(&settings),
         shown: shown::Shown::new(wall()),
         handing,
@@ -202,17 +202,11 @@ pub async fn run(
         events,
     };
     agent.begin().await?;
-    if let Some(listening) = agent.measuring.listening() {
-        tracing::info!(
-            name = %agent.settings.own.name,
-            reflector = %listening,
-            web = %web_address,
-            targets = agent.settings.targets.len(),
-            version = env!("CARGO_PKG_VERSION"),
-            "probe agent is ready"
-        );
-    }
-    agent.happened(&Happening::Started { targets: agent.settings.targets.len() });
+    agent.happened(&Happening::Started {
+        targets: agent.settings.targets.len(),
+        reflector: agent.measuring.listening(),
+        web: web_address,
+    });
     readiness.send_replace(web::Readiness::Ready);
     let (telling, mut news) = mpsc::channel(64);
     let (peers, database) = (agent.asking.subscribe(), agent.database_wanted.subscribe());
@@ -227,7 +221,7 @@ pub async fn run(
     write.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut look_at_ourselves = interval(LOOK_AT_OURSELVES);
     look_at_ourselves.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
+    let ended = loop {
         let wake = agent.next_wake();
         let event = tokio::select! {
             () = &mut stop => Event::Stop,
@@ -250,7 +244,11 @@ pub async fn run(
             () = sleep_until(wake) => Event::Wake,
         };
         match event {
-            Event::Measured(event) => agent.take(event)?,
+            Event::Measured(event) => {
+                if let Err(error) = agent.take(event) {
+                    break Err(error);
+                }
+            }
             Event::Wake => agent.tick(),
             Event::Asked(question) => agent.answer(question),
             Event::Reload(why) => agent.reload(&*reload.load, why).await,
@@ -264,10 +262,10 @@ pub async fn run(
             Event::News(news) => agent.hear(news).await,
             Event::Metrics(step) => agent.attribute(step),
             Event::LookAtOurselves => agent.look_at_ourselves(),
-            Event::Ended => return Err(MeasuringError::Ended.into()),
-            Event::Stop => break,
+            Event::Ended => break Err(MeasuringError::Ended),
+            Event::Stop => break Ok(()),
         }
-    }
+    };
 
     agent.happened(&Happening::Stopping);
     readiness.send_replace(web::Readiness::Draining);
@@ -301,7 +299,7 @@ pub async fn run(
     if tokio::time::timeout(Duration::from_secs(1), server).await.is_err() {
         tracing::debug!("an HTTP client kept its connection open until the end");
     }
-    Ok(())
+    Ok(ended?)
 }
 
 /// The next letter, of whoever has letters at all.

@@ -27,6 +27,7 @@ use crate::mesh::window::Window;
 
 mod attributing;
 mod discover;
+pub mod running;
 
 pub use crate::agent::measuring::Settings as MeasuringSettings;
 

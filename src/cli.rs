@@ -6,6 +6,14 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+mod check;
+mod mesh;
+mod ping;
+
+pub use check::CheckArgs;
+pub use mesh::{AskArgs, MatrixArgs, MatrixOutput, ReportArgs, ReportOutput, Shown};
+pub use ping::{LineOutput, PingArgs};
+
 /// The whole command line.
 #[derive(Debug, Parser)]
 #[command(
@@ -33,6 +41,12 @@ pub enum Command {
     Check(CheckArgs),
     /// Measure all the time, say when a link's state changes, and answer the echoes of other agents
     Agent(AgentArgs),
+    /// Show the whole mesh as any agent of it sees it
+    Matrix(MatrixArgs),
+    /// Write what an agent knows of the whole mesh as one file, for a ticket
+    Report(ReportArgs),
+    /// Watch one path live: a line for each round trip
+    Ping(PingArgs),
     /// Show it all on this machine: three agents and a PostgreSQL, no configuration
     Demo(DemoArgs),
     /// Make a mesh secret
@@ -145,87 +159,6 @@ pub struct MetricsArgs {
         hide_env_values = true
     )]
     pub coderd_metrics: Vec<String>,
-}
-
-/// `probe check`.
-#[derive(Debug, Clone, Args)]
-#[command(after_help = "Examples:
-  probe check --postgres-url-file url.txt --peer coderd-1=coderd --peer coderd-2=coderd
-  probe check --tcp db.internal:5432 --http http://10.0.0.7:8080/healthz -o json
-  probe check --peer coderd-1 --fail-on never       report, but never stop a deployment
-  probe check --plan aws/us-east-1=coderd aws/us-west-2=postgres     before anything is deployed
-  helm template coder coder-v2/coder -f values.yaml | probe check --manifests -
-
-Exit codes: 0 pass · 1 at least one target fails or cannot be reached · 2 usage or configuration ·
-3 inconclusive (no target, too few samples, own noise) · 130/143 stopped by a signal.
-`--fail-on never` turns 1, 2 and 3 into 0.")]
-pub struct CheckArgs {
-    /// Targets.
-    #[command(flatten)]
-    pub targets: TargetArgs,
-
-    /// A round trip that takes this long or longer is over the budget [default: 10ms]
-    #[arg(long, value_name = "DURATION", value_parser = duration, help_heading = "Judgement")]
-    pub budget: Option<Duration>,
-    /// The share of round trips that must stay below the budget
-    #[arg(long, value_name = "SHARE", default_value = "0.95", value_parser = quantile, help_heading = "Judgement")]
-    pub quantile: f64,
-    /// How long each target is measured at most [default: 60s, or as long as its rate needs for a pass; an answer may
-    /// come after 12s, a fail beyond doubt after 3s]
-    #[arg(long, value_name = "DURATION", value_parser = duration, help_heading = "Judgement", conflicts_with_all = ["quick", "thorough"])]
-    pub time_limit: Option<Duration>,
-    /// About 2 s, and only the median: enough to tell another continent, not to pass a budget
-    #[arg(long, help_heading = "Judgement", conflicts_with = "thorough")]
-    pub quick: bool,
-    /// 5 minutes, with p99
-    #[arg(long, help_heading = "Judgement")]
-    pub thorough: bool,
-    /// What this machine stands beside: coderd, postgres, proxy, provisioner or standby. Links of proxies and
-    /// provisioners are measured for information only
-    #[arg(long, value_name = "ROLE", env = "PROBE_ROLE", help_heading = "Judgement")]
-    pub role: Option<String>,
-    /// Measure nothing, and judge where things would stand: one or more regions, each with what would run there
-    /// (coderd, postgres, standby, proxy or provisioner), like aws/us-east-1=coderd aws/us-west-2=postgres. Targets
-    /// are left alone
-    #[arg(
-        long,
-        value_name = "PROVIDER/REGION=ROLE",
-        num_args = 1..,
-        help_heading = "Judgement",
-        conflicts_with_all = ["quick", "thorough", "time_limit", "postgres", "http_sni", "http_ca"]
-    )]
-    pub plan: Vec<String>,
-    /// Measure nothing, and judge a rendered deployment: a file of Kubernetes YAML or JSON, a directory of such files, or -
-    /// for standard input. May be given several times. Targets are left alone
-    #[arg(
-        long,
-        value_name = "DIR|FILE|-",
-        help_heading = "Judgement",
-        conflicts_with_all = ["plan", "quick", "thorough", "time_limit", "postgres", "http_sni", "http_ca"]
-    )]
-    pub manifests: Vec<PathBuf>,
-    /// What makes the exit code other than 0
-    #[arg(
-        long,
-        value_name = "WHEN",
-        default_value = "breach",
-        env = "PROBE_FAIL_ON",
-        help_heading = "Judgement"
-    )]
-    pub fail_on: FailOn,
-    /// Form of the report on standard output
-    #[arg(short, long, value_name = "FORM", default_value = "human")]
-    pub output: Output,
-
-    /// Coder's own metrics.
-    #[command(flatten)]
-    pub metrics: MetricsArgs,
-    /// Discovery.
-    #[command(flatten)]
-    pub discovery: DiscoveryArgs,
-    /// Identity.
-    #[command(flatten)]
-    pub identity: IdentityArgs,
 }
 
 /// When `check` ends with something else than 0.

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use probes::http::{HttpProbe, HttpUrl};
+use probes::http::{HttpProbe, HttpUrl, Wish};
 use probes::tls::{Trust, client_config};
 
 use crate::mesh::attribution::Page;
@@ -22,6 +22,7 @@ use page::Collector;
 pub const DEADLINE: Duration = Duration::from_secs(3);
 /// No page of coderd's is longer; what is longer is not read.
 const LONGEST_PAGE: usize = 16 * 1024 * 1024;
+const WISH: Wish<'static> = Wish { accept: "text/plain;version=0.0.4", bearer: None };
 /// As often as Coder's own observability chart does.
 pub const EVERY_AT_LEAST: Duration = Duration::from_secs(15);
 /// Where coderd serves its metrics unless told otherwise.
@@ -69,7 +70,7 @@ async fn read(place: &HttpUrl, ca: Option<&std::path::Path>) -> Result<Page, Str
     let probe = HttpProbe::new(place.clone(), None, Arc::new(tls));
     let mut collector = Collector::default();
     probe
-        .read(DEADLINE, LONGEST_PAGE, |piece| collector.take(piece))
+        .read(WISH, DEADLINE, LONGEST_PAGE, |piece| collector.take(piece))
         .await
         .map_err(|failure| failure.detail)?;
     let (mut page, skipped) = collector.finish().map_err(|error| error.to_string())?;

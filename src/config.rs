@@ -19,16 +19,20 @@ use crate::mesh::place::policy::Policy;
 use crate::mesh::region::Atlas;
 use crate::plan::{self, Spot};
 
+mod ask;
 mod discovery;
 mod file;
 mod manifests;
 mod metrics;
+mod ping;
 mod rules;
 mod targets;
 mod words;
 
+pub use ask::ask;
 use file::{File, Layers};
 pub use manifests::manifests;
+pub use ping::ping;
 
 /// The port of a reflector that was given without one.
 pub const PEER_PORT: u16 = 9862;

@@ -16,6 +16,7 @@
 pub mod agent;
 pub mod check;
 pub mod cli;
+pub mod client;
 pub mod coder_metrics;
 pub mod config;
 pub mod demo;
@@ -24,5 +25,7 @@ pub mod exchange;
 pub mod export;
 pub mod manifests;
 pub mod mesh;
+pub mod ping;
 pub mod plan;
+pub mod report;
 pub mod web;

@@ -2,21 +2,31 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
 use probe::check::Progress;
-use probe::cli::{self, AgentArgs, CheckArgs, Cli, Command, DemoArgs, FailOn, Output, SecretCommand};
+use probe::cli::{
+    self, AgentArgs, CheckArgs, Cli, Command, DemoArgs, FailOn, LineOutput, Output, PingArgs, SecretCommand,
+};
 use probe::config::{self, ConfigError};
+use probe::export::ping::Line;
 use probe::export::text::Colour;
 use probe::export::{json, text};
 use probe::mesh::report::Report;
-use probe::{agent, check, demo, manifests, plan};
+use probe::{agent, check, demo, manifests, ping, plan};
 use probes::secret::MeshSecret;
 use tokio::signal::unix::{SignalKind, signal};
 
+#[path = "main/mesh.rs"]
+mod mesh;
+
+use mesh::{check_running, run_matrix, run_report};
+
 const USAGE: u8 = 2;
 const INCONCLUSIVE: u8 = 3;
+const STOPS_WITHIN: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {
     let arguments: Vec<String> =
@@ -48,6 +58,9 @@ fn run(cli: Cli) -> u8 {
     let result = runtime.block_on(async {
         match cli.command {
             Command::Check(args) => until_signal(run_check(args)).await,
+            Command::Matrix(args) => until_signal(run_matrix(args)).await,
+            Command::Report(args) => until_signal(run_report(args)).await,
+            Command::Ping(args) => run_ping(&args).await,
             Command::Demo(args) => until_signal(run_demo(args)).await,
             Command::Agent(args) => {
                 let settings = config::agent(&args, &env)?;
@@ -61,12 +74,18 @@ fn run(cli: Cli) -> u8 {
             },
         }
     });
-    result.unwrap_or_else(|error| fail(&error))
+    let code = result.unwrap_or_else(|error| fail(&error));
+    // A thread that waits for a file or a name server must not keep a process alive that is done.
+    runtime.shutdown_timeout(STOPS_WITHIN);
+    code
 }
 
 async fn run_check(args: CheckArgs) -> anyhow::Result<u8> {
     if !args.plan.is_empty() {
         return run_plan(&args);
+    }
+    if let Some(agent) = &args.agent {
+        return check_running(agent, &args).await;
     }
     let settings = config::check(&args, &env)?;
     let line = ProgressLine::over("measuring");
@@ -103,6 +122,25 @@ fn run_manifests(args: &CheckArgs) -> anyhow::Result<u8> {
         Output::Json => manifests::json::render(&judged)?,
     })?;
     Ok(judged.exit_code(args.fail_on == FailOn::Warning))
+}
+
+async fn run_ping(args: &PingArgs) -> anyhow::Result<u8> {
+    let settings = config::ping(args, &env)?;
+    let colour = colour();
+    let show = |line: Line<'_>| {
+        let text = match args.output {
+            LineOutput::Human => Ok(line.human(colour)),
+            LineOutput::JsonLines => line.json(),
+        };
+        // A reader that went away has seen enough.
+        text.is_ok_and(|text| writeln!(io::stdout(), "{text}").and_then(|()| io::stdout().flush()).is_ok())
+    };
+    let sum = ping::run(settings, show, stop_signal()).await.map_err(as_configuration)?;
+    print(&match args.output {
+        LineOutput::Human => sum.human(),
+        LineOutput::JsonLines => sum.json()?,
+    })?;
+    Ok(sum.exit_code())
 }
 
 async fn run_demo(args: DemoArgs) -> anyhow::Result<u8> {

@@ -36,6 +36,21 @@ install_receiver() {
   python3 -m pip install --quiet --no-deps --disable-pip-version-check --root-user-action ignore --target "$receiver" rotel==0.0.1a15
 }
 
+# The page is tested in a browser, by Node. What Node needs is kept below tests/page.
+has_node() {
+  command -v node >/dev/null 2>&1 && command -v npm >/dev/null 2>&1
+}
+
+has_chromium() {
+  command -v chromium >/dev/null 2>&1 || command -v chromium-browser >/dev/null 2>&1 || command -v google-chrome >/dev/null 2>&1
+}
+
+# npm writes its own lockfile at the end of an installation, so an older one is of other packages.
+has_page_modules() {
+  local done=tests/page/node_modules/.package-lock.json
+  [ -f "$done" ] && [ ! tests/page/package-lock.json -nt "$done" ]
+}
+
 install_packages() {
   if command -v apt-get >/dev/null; then
     # The programs are enough: no cluster, pooler or Prometheus of the system's own is made or kept running.
@@ -72,17 +87,26 @@ missing=()
 has_postgres || missing+=(postgresql)
 has_pgbouncer || missing+=(pgbouncer)
 has_prometheus || missing+=(prometheus)
+command -v node >/dev/null 2>&1 || missing+=(nodejs)
+command -v npm >/dev/null 2>&1 || missing+=(npm)
+has_chromium || missing+=(chromium)
 if [ "${#missing[@]}" -gt 0 ]; then
-  echo "installing ${missing[*]}, which the tests start for themselves on loopback" >&2
+  echo "installing ${missing[*]}, which the tests start for themselves" >&2
   install_packages "${missing[@]}"
   has_postgres || { echo "PostgreSQL was installed, but initdb and postgres were not found" >&2; exit 1; }
   has_pgbouncer || { echo "pgbouncer was installed, but was not found on PATH or in /usr/sbin" >&2; exit 1; }
   has_prometheus || { echo "Prometheus was installed, but prometheus and promtool were not found on PATH" >&2; exit 1; }
+  has_node || { echo "Node was installed, but node and npm were not found on PATH" >&2; exit 1; }
+  has_chromium || { echo "Chromium was installed, but was not found on PATH" >&2; exit 1; }
 fi
 if ! has_receiver; then
   echo "installing rotel below $receiver, an OTLP receiver that the tests start for themselves on loopback" >&2
   install_receiver
   has_receiver || { echo "rotel was installed, but rotel-agent was not found in it" >&2; exit 1; }
+fi
+if ! has_page_modules; then
+  echo "installing what the page's tests need below tests/page" >&2
+  npm ci --prefix tests/page --silent --no-audit --no-fund
 fi
 
 cargo test --workspace --locked "$@"

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Empty;
-use hyper::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, HOST, USER_AGENT};
+use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, USER_AGENT};
 use hyper::{Request, StatusCode, Uri};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
@@ -23,8 +23,11 @@ use crate::tcp::{connect, no_answer};
 use crate::{Order, Probe, Step};
 
 pub mod exchange;
+mod read;
 
-use exchange::{Answer, Connection, ExchangeError, LONGEST_HEAD};
+pub use read::Wish;
+
+use exchange::{Answer, Connection, LONGEST_HEAD};
 
 /// No health answer is longer; what is longer is not read.
 const MAX_BODY_BYTES: usize = 64 * 1024;
@@ -118,39 +121,6 @@ impl HttpProbe {
         Self { url, sni, tls, is_relay: false }
     }
 
-    /// Reads the text behind this address, in pieces of any length, at most `longest` bytes of it. Nothing but a plain 200
-    /// is an answer. What was taken before a failure is of no use.
-    pub async fn read(
-        &self,
-        deadline: Duration,
-        longest: usize,
-        take: impl FnMut(&[u8]) + Send,
-    ) -> Result<(), Failure> {
-        let read = async {
-            let (answer, _) = self.ask(deadline, Some("text/plain;version=0.0.4")).await?;
-            if answer.status.is_redirection() {
-                return Err(status("it redirects, which is not followed: status", &answer));
-            }
-            if answer.status != StatusCode::OK {
-                return Err(status("the answer's status is", &answer));
-            }
-            if answer.headers.get(CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
-                return Err(Failure::new(
-                    Reason::Protocol,
-                    "the answer is compressed, which was not asked for",
-                ));
-            }
-            answer.pieces(longest, take).await.map_err(|error| match error {
-                ExchangeError::Http(error) => broken(&error),
-                error @ ExchangeError::TooLong(_) => Failure::new(Reason::Protocol, error.to_string()),
-            })
-        };
-        match tokio::time::timeout(deadline, read).await {
-            Ok(result) => result,
-            Err(_) => Err(no_answer(deadline)),
-        }
-    }
-
     async fn get(&self, deadline: Duration) -> Result<Timing, Failure> {
         let watch = Stopwatch::start();
         let (answer, mut phases) = self.ask(deadline, None).await?;
@@ -177,18 +147,21 @@ impl HttpProbe {
     }
 
     /// One request on a fresh connection, up to the head of its answer.
-    async fn ask(&self, deadline: Duration, accept: Option<&str>) -> Result<(Answer, Phases), Failure> {
+    async fn ask(&self, deadline: Duration, wish: Option<Wish<'_>>) -> Result<(Answer, Phases), Failure> {
         let (connection, phases) = self.open(deadline).await?;
-        let answer = connection.ask_once(self.request(accept)?).await.map_err(|error| broken(&error))?;
+        let answer = connection.ask_once(self.request(wish)?).await.map_err(|error| broken(&error))?;
         Ok((answer, phases))
     }
 
-    fn request(&self, accept: Option<&str>) -> Result<Request<Empty<Bytes>>, Failure> {
+    fn request(&self, wish: Option<Wish<'_>>) -> Result<Request<Empty<Bytes>>, Failure> {
         let mut request = Request::get(&self.url.path_and_query)
             .header(HOST, &self.url.authority)
             .header(USER_AGENT, concat!("probe/", env!("CARGO_PKG_VERSION")));
-        if let Some(accept) = accept {
+        if let Some(Wish { accept, bearer }) = wish {
             request = request.header(ACCEPT, accept);
+            if let Some(bearer) = bearer {
+                request = request.header(AUTHORIZATION, format!("Bearer {bearer}"));
+            }
         }
         request
             .body(Empty::<Bytes>::new())

@@ -23,8 +23,11 @@ macro_rules! line {
 
 pub(super) fn log(agent: &str, what: &Happening<'_>, event: &Event) {
     match what {
-        // It has a line of its own, with the addresses.
-        Happening::Started { .. } | Happening::Stopping => {}
+        Happening::Started { targets, reflector, web } => {
+            let (reflector, version) = (reflector.map(tracing::field::display), env!("CARGO_PKG_VERSION"));
+            line!(event, agent, reflector, %web, targets, version, "probe agent is ready");
+        }
+        Happening::Stopping => line!(event, agent, "probe agent is stopping"),
         Happening::State { link, from, to, findings, .. } => {
             let (target, kind, role) = named(link);
             let reason = findings.first().map_or("-", |finding| finding.reason.as_str());
@@ -105,9 +108,8 @@ fn moved(agent: &str, one: &Move, event: &Event) {
         _ => String::new(),
     };
     let us = |rtt: Option<Duration>| rtt.map(|rtt| rtt.as_micros());
-    tracing::info!(
-        event = &*event.name,
-        event_id = event.id,
+    line!(
+        event,
         agent,
         database = one.database,
         from,

@@ -10,7 +10,7 @@ use crate::export::metrics::Metrics;
 use crate::export::otlp::resource::Place;
 use crate::export::otlp::settings::{Buckets, Notice};
 use crate::export::otlp::spool::{Limits, SpoolError};
-use crate::export::otlp::tallies::Tallies;
+use crate::export::otlp::tallies::{Tallies, Tally};
 use crate::export::otlp::{Asked, Handle, Pace, Setup};
 use crate::mesh::links::Links;
 use crate::mesh::place;
@@ -18,6 +18,8 @@ use crate::mesh::place;
 /// The tasks that hand over, and what they are told.
 pub(super) struct Handing {
     handle: Option<Handle>,
+    /// They are asked for in the last export as well, when the handle is gone.
+    tally: Tally,
     place: watch::Sender<Place>,
 }
 
@@ -43,7 +45,8 @@ impl Handing {
             place: known,
             pace: Pace::default(),
         };
-        Ok(Self { handle: Some(Handle::start(setup, take).await?), place })
+        let handle = Handle::start(setup, take).await?;
+        Ok(Self { tally: handle.tally(), handle: Some(handle), place })
     }
 
     pub(super) fn tell(&self, event: Event) {
@@ -53,7 +56,7 @@ impl Handing {
     }
 
     pub(super) fn tallies(&self) -> Tallies {
-        self.handle.as_ref().map(Handle::tallies).unwrap_or_default()
+        self.tally.read()
     }
 
     /// One last export, for which somebody has to answer what `take` asks.

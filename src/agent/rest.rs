@@ -46,7 +46,7 @@ impl Agent {
         self.found.leaves_database = leaves;
         if changed && !wanted {
             self.found.forget_database();
-            self.pubsub = Pubsub::default();
+            self.pubsub = Pubsub::new(self.links.scale().exponential);
         }
     }
 

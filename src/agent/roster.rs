@@ -55,6 +55,8 @@ impl Agent {
         match load() {
             Err(error) => self.happened(&Happening::Refused { why, error: &error }),
             Ok(settings) if settings == self.settings => {
+                // One that was refused before may have been set right by going back to this one.
+                self.telemetry.reload_is_in_force = true;
                 tracing::info!(why, "the configuration is unchanged");
             }
             Ok(settings) => match self.take_over(settings).await {

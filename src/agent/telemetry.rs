@@ -33,7 +33,7 @@ pub(super) struct Telemetry {
     pub(super) moves: BTreeMap<String, u64>,
     /// Sources that were said to fail, and when they did so last.
     failing: BTreeMap<Source, Duration>,
-    reload_is_in_force: bool,
+    pub(super) reload_is_in_force: bool,
     reloaded: SystemTime,
     certificates: Vec<(&'static str, SystemTime)>,
 }

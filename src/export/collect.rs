@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use probes::target::Kind;
+
 use super::instruments as table;
 use super::instruments::Instrument;
 use super::metrics::{Family, Metrics, Point, Value};
@@ -18,7 +20,7 @@ use crate::mesh::meter::Meter;
 use crate::mesh::neighbours::Stance;
 use crate::mesh::peer::Role;
 use crate::mesh::place::policy::Severity;
-use crate::mesh::pubsub::Pubsub;
+use crate::mesh::pubsub::{Pubsub, Trips};
 use crate::mesh::region::Atlas;
 use crate::mesh::roster::Member;
 use crate::mesh::rules::code::Code;
@@ -133,7 +135,7 @@ impl Collector {
         let mut sheet = Sheet::default();
         let members = places::Places::of(scene.members, scene.atlas);
         paths::collect(&mut sheet, scene, &members, &self.settings, &mut self.folded);
-        deployment(&mut sheet, scene);
+        deployment(&mut sheet, scene, &self.settings);
         places::collect(&mut sheet, scene, &members);
         ourselves(&mut sheet, scene);
         sheet.finish(scene.began, scene.taken)
@@ -185,7 +187,7 @@ fn number(count: usize) -> f64 {
     count as f64
 }
 
-fn deployment(sheet: &mut Sheet, scene: &Scene<'_>) {
+fn deployment(sheet: &mut Sheet, scene: &Scene<'_>, settings: &Settings) {
     let own: Arc<str> = word(&scene.links.own().name);
     let source = || Arc::clone(&own);
     let news = scene.findings.iter().filter(|held| held.is_news).map(|held| &held.finding);
@@ -223,14 +225,22 @@ fn deployment(sheet: &mut Sheet, scene: &Scene<'_>) {
     for ((role, watched), count) in counted {
         sheet.gauge(&table::SERVERS, vec![source(), word(role), word(watched)], number(count));
     }
-    for (database, count) in scene.moves {
-        sheet.count(&table::MOVES, vec![source(), word(database)], Duration::ZERO, *count);
+    for (_, watch) in scene.links.all().filter(|(_, watch)| watch.link.kind == Kind::Postgres) {
+        // From zero on, so that the first move is seen to have been one.
+        let moves = scene.moves.get(&watch.link.target).copied().unwrap_or_default();
+        sheet.count(&table::MOVES, vec![source(), word(&watch.link.target)], Duration::ZERO, moves);
     }
     if let Some(known) = scene.database {
         database(sheet, &own, known, scene.now);
     }
-    for (peer, meter, lost) in scene.pubsub.trips() {
-        let labels = || vec![source(), peer.map_or_else(source, word)];
+    let named_at_most = if settings.pairs { settings.targets_at_most } else { 0 };
+    for (whose, meter, lost) in scene.pubsub.trips(named_at_most) {
+        let target = match whose {
+            Trips::Own => source(),
+            Trips::Peer(name) => word(name),
+            Trips::AllPeers => word(OVERFLOW),
+        };
+        let labels = || vec![source(), Arc::clone(&target)];
         sheet.meter(&table::NOTIFY, labels(), meter);
         sheet.count(&table::NOTIFY_LOST, labels(), meter.born, lost);
     }
@@ -315,5 +325,8 @@ fn handed_over(sheet: &mut Sheet, own: &Arc<str>, tallies: &Tallies) {
     }
     for (reason, count) in &tallies.dropped {
         sheet.count(&table::EVENTS_DROPPED, vec![Arc::clone(own), word(reason)], Duration::ZERO, *count);
+    }
+    if let Some(count) = tallies.forgotten {
+        sheet.count(&table::SERIES_FORGOTTEN, vec![Arc::clone(own)], Duration::ZERO, count);
     }
 }

@@ -5,6 +5,7 @@
 //! Grafana or the collector.
 
 use std::borrow::Cow;
+use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
@@ -65,6 +66,10 @@ pub enum Happening<'a> {
     Started {
         /// So many targets were given.
         targets: usize,
+        /// Where, if it does.
+        reflector: Option<SocketAddr>,
+        /// Where it serves HTTP.
+        web: SocketAddr,
     },
     /// It was told to stop.
     Stopping,
@@ -207,7 +212,7 @@ impl Happening<'_> {
     /// One sentence for people.
     pub fn body(&self, agent: &str) -> String {
         match self {
-            Self::Started { targets } => format!("{agent} measures, {targets} targets were given"),
+            Self::Started { targets, .. } => format!("{agent} measures, {targets} targets were given"),
             Self::Stopping => format!("{agent} stops"),
             Self::State { link, from, to, findings, .. } => {
                 let why = findings.first().map_or(String::new(), |finding| format!(": {}", finding.evidence));
@@ -244,7 +249,7 @@ impl Happening<'_> {
         let mut all = Attributes(Vec::new());
         all.text("source", agent);
         match self {
-            Self::Started { targets } => {
+            Self::Started { targets, .. } => {
                 all.text("version", env!("CARGO_PKG_VERSION"));
                 all.whole("targets", *targets);
             }

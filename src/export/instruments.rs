@@ -261,6 +261,9 @@ table! {
     /// Gone.
     EVENTS_DROPPED = new("coder.probe.otlp.events.dropped", Counter, Of("event"), &["source", "reason"],
         "Events that the OTLP receiver never got: full (the spool), refused (by the receiver) or unreadable (on the disk).");
+    /// Series.
+    SERIES_FORGOTTEN = new("coder.probe.otlp.series.forgotten", Counter, Of("series"), &["source"],
+        "Series whose last figures the OTLP receiver will never get: they went away before it took them, or it refused them.");
     /// CPU.
     CPU = new("process.cpu.time", Counter, Seconds, &[],
         "User and system CPU time of this process.").also("process_cpu_seconds_total");

@@ -1,7 +1,7 @@
 //! Metrics and events for an OTLP receiver: all figures of an instant every minute, each event soon after it happened, and
 //! nothing lost while the receiver is away.
 //!
-//! The variables ([`settings`]), the messages ([`encode`], [`resource`]) and what the receiver knows already ([`ledger`]) are
+//! The variables ([`settings`]), the messages ([`encode`], [`split`], [`resource`]) and what the receiver knows already ([`ledger`]) are
 //! pure; [`send`], [`spool`] and [`run`] have the sockets, the files and the tasks.
 
 use std::path::PathBuf;
@@ -12,6 +12,7 @@ pub mod resource;
 pub mod run;
 pub mod send;
 pub mod settings;
+pub mod split;
 pub mod spool;
 pub mod tallies;
 

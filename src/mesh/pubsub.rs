@@ -10,6 +10,7 @@ use std::time::Duration;
 use probes::sample::{Failure, Outcome, Reason, Sample};
 use serde::Serialize;
 
+use super::histogram::Edges;
 use super::meter::{Meter, Scale};
 use super::peer::Role;
 use super::roster::{Member, Status};
@@ -106,21 +107,38 @@ pub struct Pubsub {
     scale: Scale,
     own: Track,
     peers: BTreeMap<String, Track>,
+    /// To all the others, whoever they were.
+    together: Track,
+}
+
+/// Whose trips these are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trips<'a> {
+    /// Ours, to ourselves.
+    Own,
+    /// To this agent and back.
+    Peer(&'a str),
+    /// To all other agents and back.
+    AllPeers,
 }
 
 impl Pubsub {
-    /// Nothing yet, to be counted by this scale.
-    pub fn by(scale: Scale) -> Self {
-        Self { scale, ..Self::default() }
+    /// Nothing yet; in exponential buckets as well where somebody asked for them. From where on it is sluggish is an edge.
+    pub fn new(exponential: bool) -> Self {
+        let edges = Edges::with([SLUGGISH, 2 * SLUGGISH]);
+        Self { scale: Scale { edges, exponential }, ..Self::default() }
     }
 
-    /// All trips in buckets and how many were lost since the start: our own first, then those to each other agent and back.
-    pub fn trips(&self) -> impl Iterator<Item = (Option<&str>, &Meter, u64)> {
-        let own = (None, &self.own);
-        let peers = self.peers.iter().map(|(name, track)| (Some(name.as_str()), track));
-        std::iter::once(own)
-            .chain(peers)
-            .filter_map(|(name, track)| Some((name, track.meter.as_ref()?, track.lost)))
+    /// All trips in buckets and how many were lost since the start: our own first, then those to each other agent and back, or
+    /// to all of them together where there are more than `named_at_most`.
+    pub fn trips(&self, named_at_most: usize) -> impl Iterator<Item = (Trips<'_>, &Meter, u64)> {
+        let is_named = self.peers.len() <= named_at_most;
+        let named = self.peers.iter().filter(move |_| is_named);
+        let together = (!is_named).then_some((Trips::AllPeers, &self.together));
+        std::iter::once((Trips::Own, &self.own))
+            .chain(named.map(|(name, track)| (Trips::Peer(name.as_str()), track)))
+            .chain(together)
+            .filter_map(|(whose, track)| Some((whose, track.meter.as_ref()?, track.lost)))
     }
 
     /// Takes in what came of a question at `now`.
@@ -133,6 +151,7 @@ impl Pubsub {
             && (self.peers.contains_key(name) || self.peers.len() < PEERS_AT_MOST)
         {
             self.peers.entry(name.clone()).or_default().record(sample, turn, now, scale);
+            self.together.record(sample, *every, now, scale);
         }
         self.peers.retain(|_, track| now.saturating_sub(track.at) <= track.every * FORGOTTEN_AFTER);
     }
@@ -404,5 +423,25 @@ mod tests {
         assert_eq!(pubsub.standing(at(200)).peers.len(), 2);
         pubsub.record(&ask("here"), at(201));
         assert_eq!(pubsub.standing(at(201)).peers.len(), 1);
+    }
+
+    #[test]
+    fn trips_to_many_agents_are_one_sum_that_never_falls() {
+        let mut pubsub = Pubsub::new(false);
+        let mut ask = |name: &str, second: u64| {
+            let peer = Some((name.to_owned(), trip(500)));
+            pubsub.record(&Exchange { own: trip(1), peer, every: EVERY, peers: 2 }, at(second));
+            let count = |whose| {
+                let all = pubsub.trips(1).find(|(trips, ..)| *trips == whose);
+                all.map(|(_, meter, _)| meter.histogram.count())
+            };
+            (count(Trips::Peer("a")), count(Trips::AllPeers))
+        };
+        assert_eq!(ask("a", 0), (Some(1), None));
+        assert_eq!(ask("b", 10), (None, Some(2)), "nobody is told by name, and what was there before counts");
+        assert_eq!(ask("a", 1000), (Some(2), None), "b is forgotten");
+        assert_eq!(ask("c", 1010), (None, Some(4)), "and what it had is not");
+        let edges = pubsub.scale.edges.all();
+        assert!(edges.contains(&SLUGGISH) && edges.contains(&(2 * SLUGGISH)));
     }
 }

@@ -17,7 +17,7 @@ use crate::house::{Run, probe};
 
 #[test]
 fn help_is_what_it_was() {
-    for command in ["", "check", "agent", "demo", "secret"] {
+    for command in ["", "check", "agent", "matrix", "report", "ping", "demo", "secret"] {
         let arguments: Vec<_> =
             [command, "--help"].into_iter().filter(|argument| !argument.is_empty()).collect();
         let run = Run::of(probe(&arguments).env("COLUMNS", "100"));

@@ -60,9 +60,12 @@ mod nearest;
 #[cfg(test)]
 mod otlp;
 #[cfg(test)]
+mod page;
+#[cfg(test)]
 mod password;
 #[cfg(test)]
 mod paths;
+mod ping;
 #[cfg(test)]
 mod plan;
 #[cfg(test)]
@@ -80,6 +83,7 @@ mod replica;
 #[cfg(test)]
 mod rotel;
 #[cfg(test)]
+mod running;
 mod scenarios;
 #[cfg(test)]
 mod scene;

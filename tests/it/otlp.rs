@@ -19,6 +19,7 @@ use crate::house::{Agent, Run, Secret, closed_port, pause, probe};
 use crate::rotel::{Ports, Rotel};
 
 mod failing;
+mod hostile;
 mod receiver;
 
 /// An agent's figures in small: one link, asked now and then.
@@ -30,6 +31,7 @@ struct Counted {
     histogram: Histogram,
     exponential: Exponential,
     began: SystemTime,
+    born: Duration,
     seconds: u64,
     hidden: bool,
     asked_in_vain: bool,
@@ -43,6 +45,7 @@ impl Figures {
             histogram: Histogram::new(&Edges::default()),
             exponential: Exponential::default(),
             began,
+            born: Duration::from_millis(500),
             seconds: 0,
             hidden: false,
             asked_in_vain: false,
@@ -70,6 +73,12 @@ impl Figures {
         self.0.lock().unwrap().hidden = false;
     }
 
+    /// The link is another one from now on.
+    fn begin_anew(&self) {
+        let mut counted = self.0.lock().unwrap();
+        counted.born += Duration::from_millis(400);
+    }
+
     fn was_asked_in_vain(&self) -> bool {
         self.0.lock().unwrap().asked_in_vain
     }
@@ -90,7 +99,7 @@ impl Figures {
                     .chain(more)
                     .map(|label| (*label).into())
                     .collect(),
-                born: Duration::from_millis(500),
+                born: counted.born,
                 value,
             }],
         };
@@ -519,6 +528,24 @@ fn an_agent_hands_over_what_its_log_and_its_page_say_and_the_last_of_it_when_it_
         !logged.is_empty() && logged.iter().all(|id| told.iter().any(|other| other == id)),
         "{logged:?} {told:?}"
     );
+}
+
+#[test]
+fn the_last_export_tells_what_has_come_of_those_before_it() {
+    let receiver = receiver::Receiver::http(None, []);
+    let secret = Secret::new();
+    let endpoint = format!("http://{}", receiver.address);
+    let agent = agent(&secret, &[], &[("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint)]);
+    receiver.wait_until("the first event", |received| received.iter().any(|one| one.logs.is_some()));
+    agent.signal("TERM");
+    assert_eq!(agent.wait().0, Some(0));
+    let received = receiver.received();
+    let last = received.iter().rev().find_map(|one| one.metrics.as_ref()).unwrap();
+    let metrics = &last.resource_metrics[0].scope_metrics[0].metrics;
+    for name in ["exports", "events.waiting", "events.dropped", "series.forgotten"] {
+        let name = format!("coder.probe.otlp.{name}");
+        assert!(metrics.iter().any(|metric| metric.name == name), "{name}");
+    }
 }
 
 #[test]

@@ -157,7 +157,9 @@ fn rules() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("src/export/otlp/resource.rs", MESSAGES),
         ("src/export/otlp/settings.rs", MESSAGES),
         ("src/export/otlp/settings", MESSAGES),
+        ("src/export/otlp/split.rs", MESSAGES),
         ("src/export/otlp/run/pause.rs", MESSAGES),
+        ("src/export/otlp/run/size.rs", MESSAGES),
         (
             "src/exchange.rs",
             &["tokio", "crate::discovery", "crate::export", "crate::web", "crate::config", "crate::agent"],
@@ -253,6 +255,8 @@ fn the_clock_is_read_where_it_may_be() {
         "src/agent.rs",
         "src/check.rs",
         "src/demo.rs",
+        "src/ping.rs",
+        "src/check/running.rs",
         "probes/src/stopwatch.rs",
     ];
     for path in ["src", "probes/src"].iter().flat_map(|directory| sources(directory)) {

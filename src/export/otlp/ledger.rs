@@ -19,6 +19,8 @@ use crate::mesh::histogram::Histogram;
 
 /// More series than this that went away untold are forgotten, the oldest first: 5 MB or so.
 const GONE_AT_MOST: usize = 4096;
+/// So many that were told and are out of sight are known by what they said: 1 MB or so.
+const ABSENT_AT_MOST: usize = 1024;
 
 /// What the receiver has been told.
 #[derive(Debug)]
@@ -31,24 +33,45 @@ pub struct Ledger {
     tried: Option<Arc<Metrics>>,
     /// What series said last that went away since then.
     gone: Vec<Gone>,
+    /// What series said last that was told, and when, of those that are not in what arrived last: a link that is not shown
+    /// for a while comes back with all that it counted. Only of those with deltas.
+    absent: BTreeMap<Key, (SystemTime, Value)>,
+    /// Which of these speak again in the last message.
+    back: Vec<Key>,
     forgotten: u64,
+}
+
+/// An instrument's name, the labels and the birth of a series.
+type Key = (&'static str, Vec<Arc<str>>, Duration);
+
+fn key(instrument: &Instrument, point: &Point) -> Key {
+    (instrument.name, point.labels.clone(), point.born)
 }
 
 /// What a series said last.
 #[derive(Debug)]
 struct Gone {
     instrument: &'static Instrument,
-    born: Duration,
+    point: Point,
     reading: Reading,
 }
 
 impl Ledger {
     /// A receiver that knows nothing yet.
     pub fn new(temporality: Temporality, buckets: Buckets) -> Self {
-        Self { temporality, buckets, accepted: None, tried: None, gone: Vec::new(), forgotten: 0 }
+        Self {
+            temporality,
+            buckets,
+            accepted: None,
+            tried: None,
+            gone: Vec::new(),
+            absent: BTreeMap::new(),
+            back: Vec::new(),
+            forgotten: 0,
+        }
     }
 
-    /// How many series went away whose last figures nobody got.
+    /// How many series went away whose last figures nobody got, or will get.
     pub fn forgotten(&self) -> u64 {
         self.forgotten
     }
@@ -57,6 +80,7 @@ impl Ledger {
     pub fn write(&mut self, now: &Arc<Metrics>, resource: Resource) -> ExportMetricsServiceRequest {
         self.note_what_went_away(now);
         let mut gone = by_instrument(&self.gone);
+        let mut back = Vec::new();
         let mut families: Vec<Written> = now
             .families
             .iter()
@@ -65,7 +89,12 @@ impl Ledger {
                 let mut readings = gone.remove(family.instrument.name).unwrap_or_default();
                 let before = Before::of(self.accepted.as_deref(), family);
                 readings.extend(family.points.iter().enumerate().filter_map(|(place, point)| {
-                    self.reading(family.instrument, point, now, before.point(place, point))
+                    let told = before.point(place, point).or_else(|| {
+                        let told = self.told_before(family.instrument, point)?;
+                        back.push(key(family.instrument, point));
+                        Some(told)
+                    });
+                    self.reading(family.instrument, point, now, told)
                 }));
                 Written { instrument: family.instrument, delta, readings }
             })
@@ -76,14 +105,62 @@ impl Ledger {
                 families.push(Written { instrument, delta: self.is_delta(instrument), readings });
             }
         }
+        self.back = back;
         self.tried = Some(Arc::clone(now));
         encode::metrics(resource, families)
     }
 
     /// The receiver has taken the last message.
     pub fn accepted(&mut self) {
-        self.accepted.clone_from(&self.tried);
+        let before = std::mem::replace(&mut self.accepted, self.tried.clone());
+        for key in std::mem::take(&mut self.back) {
+            self.absent.remove(&key);
+        }
+        for Gone { instrument, point, reading } in std::mem::take(&mut self.gone) {
+            if self.is_delta(instrument) {
+                self.absent.insert(key(instrument, &point), (reading.time, point.value));
+            }
+        }
+        let (Some(before), Some(now)) = (before, self.accepted.as_deref()) else { return };
+        for family in before.families.iter().filter(|family| family.instrument.shape != Shape::Gauge) {
+            if !self.is_delta(family.instrument) {
+                continue;
+            }
+            let present = Before::of(Some(now), family);
+            for (place, point) in family.points.iter().enumerate() {
+                if present.point(place, point).is_none() {
+                    let said = || (before.taken, point.value.clone());
+                    self.absent.entry(key(family.instrument, point)).or_insert_with(said);
+                }
+            }
+        }
+        self.forget_those_longest_absent();
+    }
+
+    /// The receiver will never take what was in the last message. What goes on is told in the next one; what went away would be
+    /// the same again.
+    pub fn refused(&mut self) {
+        self.forgotten += u64::try_from(self.gone.len()).unwrap_or(u64::MAX);
         self.gone.clear();
+    }
+
+    fn forget_those_longest_absent(&mut self) {
+        let too_many = self.absent.len().saturating_sub(ABSENT_AT_MOST);
+        if too_many > 0 {
+            let mut all: Vec<_> = self.absent.iter().map(|(key, (time, _))| (*time, key.clone())).collect();
+            all.sort_unstable();
+            for (_, key) in &all[..too_many] {
+                self.absent.remove(key);
+            }
+        }
+    }
+
+    /// When a series that is not in what arrived last was told, and what it said then.
+    fn told_before(&self, instrument: &Instrument, point: &Point) -> Option<(SystemTime, &Value)> {
+        if self.absent.is_empty() || instrument.shape == Shape::Gauge {
+            return None;
+        }
+        self.absent.get(&key(instrument, point)).map(|(time, value)| (*time, value))
     }
 
     fn is_delta(&self, instrument: &Instrument) -> bool {
@@ -99,7 +176,7 @@ impl Ledger {
     fn note_what_went_away(&mut self, now: &Metrics) {
         // Who was not gone for good speaks for itself again.
         self.gone.retain(|gone| {
-            let is_back = |point: &Point| point.born == gone.born && point.labels == gone.reading.labels;
+            let is_back = |point: &Point| is_same(point, &gone.point);
             !now.points(gone.instrument).iter().any(is_back)
         });
         let Some(tried) = self.tried.clone() else { return };
@@ -114,12 +191,12 @@ impl Ledger {
                 if present.point(place, point).is_some() {
                     continue;
                 }
-                let old = before.point(place, point);
-                let amount = |point: &Point| Amount::of(&point.value, self.buckets);
-                let is_news = old.is_none_or(|(_, old)| amount(old) != amount(point));
-                let reading = self.reading(family.instrument, point, &tried, old).filter(|_| is_news);
-                let gone =
-                    reading.map(|reading| Gone { instrument: family.instrument, born: point.born, reading });
+                let told = before.point(place, point).or_else(|| self.told_before(family.instrument, point));
+                let amount = |value: &Value| Amount::of(value, self.buckets);
+                let is_news = told.is_none_or(|(_, old)| amount(old) != amount(&point.value));
+                let reading = self.reading(family.instrument, point, &tried, told).filter(|_| is_news);
+                let instrument = family.instrument;
+                let gone = reading.map(|reading| Gone { instrument, point: point.clone(), reading });
                 self.gone.extend(gone);
             }
         }
@@ -134,17 +211,17 @@ impl Ledger {
         instrument: &Instrument,
         point: &Point,
         of: &Metrics,
-        before: Option<(SystemTime, &Point)>,
+        told: Option<(SystemTime, &Value)>,
     ) -> Option<Reading> {
         let mut amount = Amount::of(&point.value, self.buckets);
         let mut start = of.began.checked_add(point.born);
         if instrument.shape == Shape::Gauge {
             start = None;
-        } else if let Some((heard, old)) = before
+        } else if let Some((heard, old)) = told
             && self.is_delta(instrument)
         {
             // What does not follow from the old one began anew.
-            if let Some(rest) = amount.since(&Amount::of(&old.value, self.buckets)) {
+            if let Some(rest) = amount.since(&Amount::of(old, self.buckets)) {
                 amount = rest;
             }
             start = Some(heard);
@@ -185,10 +262,10 @@ impl<'a> Before<'a> {
         Self { taken: metrics.map_or(SystemTime::UNIX_EPOCH, |metrics| metrics.taken), points, index }
     }
 
-    fn point(&self, place: usize, point: &Point) -> Option<(SystemTime, &'a Point)> {
+    fn point(&self, place: usize, point: &Point) -> Option<(SystemTime, &'a Value)> {
         let there = self.points.get(place).filter(|other| is_same(other, point));
         let found = there.or_else(|| self.index.get(&(point.labels.as_slice(), point.born)).copied());
-        found.map(|found| (self.taken, found))
+        found.map(|found| (self.taken, &found.value))
     }
 }
 

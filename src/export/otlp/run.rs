@@ -14,7 +14,7 @@ use super::resource::{Place, Speaker};
 use super::send::Sender;
 use super::settings::{Delivery, Settings, Signal};
 use super::spool::{Limits, Spool, SpoolError};
-use super::tallies::{Counts, Tallies};
+use super::tallies::{Counts, Tallies, Tally};
 use crate::export::events::Event;
 use crate::export::metrics::Metrics;
 
@@ -22,6 +22,7 @@ mod inbox;
 mod logs;
 mod metrics;
 mod pause;
+mod size;
 mod voice;
 
 use inbox::Inbox;
@@ -123,6 +124,11 @@ impl Handle {
     /// What has come of it so far.
     pub fn tallies(&self) -> Tallies {
         self.counts.read()
+    }
+
+    /// For whoever wants to know that after the end as well.
+    pub fn tally(&self) -> Tally {
+        Tally(Arc::clone(&self.counts))
     }
 
     /// One last export of both, within 5 s whatever the receiver does.

@@ -13,8 +13,10 @@ use super::settings::{Delivery, Protocol};
 mod grpc;
 mod http;
 mod wire;
+mod words;
 
 use wire::Wire;
+use words::Secrets;
 
 /// Most bytes of an answer that are read.
 const LONGEST_ANSWER: usize = 64 * 1024;
@@ -64,6 +66,8 @@ pub enum Fault {
     Content,
     /// It is too long: half of it may not be.
     Size,
+    /// There is no room for it, and nothing is said of why: it may be too long, or too much lately.
+    Room,
     /// Where it went or who we are: somebody has to put that right, here or there.
     Place,
 }
@@ -72,6 +76,7 @@ pub enum Fault {
 #[derive(Debug)]
 pub struct Sender {
     delivery: Delivery,
+    secrets: Secrets,
     wire: Wire,
     connection: Option<Connection>,
 }
@@ -104,7 +109,8 @@ impl Sender {
     /// Reads the certificates, if any; the error is for people. It may block on files.
     pub fn new(delivery: Delivery) -> Result<Self, String> {
         let wire = Wire::new(&delivery)?;
-        Ok(Self { delivery, wire, connection: None })
+        let secrets = Secrets::of(&delivery);
+        Ok(Self { delivery, secrets, wire, connection: None })
     }
 
     /// Sends it. A future that is dropped leaves no half request behind.
@@ -123,7 +129,10 @@ impl Sender {
             match self.ask(&mut connection, message).await {
                 Ok(answer) => return self.keep(connection, answer),
                 // Most likely the receiver closed it just now, since nothing had come for long.
-                Err(error) => tracing::debug!(%error, "a kept connection to the OTLP receiver is of no use"),
+                Err(trouble) => {
+                    let error = self.secrets.shown(&trouble.to_string());
+                    tracing::debug!(%error, "a kept connection to the OTLP receiver is of no use");
+                }
             }
         }
         let asked = async {
@@ -135,7 +144,7 @@ impl Sender {
             Ok((connection, answer)) => self.keep(connection, answer),
             Err(trouble) => {
                 let trouble: Trouble = trouble;
-                self.retryable(&trouble.to_string())
+                self.retryable(&self.secrets.shown(&trouble.to_string()))
             }
         }
     }
@@ -159,57 +168,49 @@ impl Sender {
 
     async fn ask(&self, connection: &mut Connection, message: &Message) -> Result<Answer, Trouble> {
         match connection {
-            Connection::Http(connection) => connection.ask(&self.delivery, message).await,
-            Connection::Grpc(connection) => connection.ask(&self.delivery, message).await,
+            Connection::Http(connection) => connection.ask(&self.delivery, &self.secrets, message).await,
+            Connection::Grpc(connection) => connection.ask(&self.delivery, &self.secrets, message).await,
         }
     }
 }
 
-/// What an answer that is no success means, by the status of HTTP. The list is the specification's.
-fn of_status(status: StatusCode) -> Option<Fault> {
+/// What an answer that is no success means, by the status of HTTP. The list is the specification's, but that anybody on the way
+/// may say 400: content is at fault only where a receiver says so.
+fn of_status(status: StatusCode, is_receivers: bool) -> Option<Fault> {
     match status.as_u16() {
         429 | 502 | 503 | 504 => None,
-        400 | 422 => Some(Fault::Content),
+        400 | 422 if is_receivers => Some(Fault::Content),
         413 => Some(Fault::Size),
         _ => Some(Fault::Place),
     }
 }
 
 /// What a receiver says of a message that it took.
-fn taken(rejected: i64, why: &str) -> Answer {
+fn taken(rejected: i64, why: &str, secrets: &Secrets) -> Answer {
     match u64::try_from(rejected) {
-        Ok(rejected) if rejected > 0 => Answer::Partial { rejected, why: shown(why) },
+        Ok(rejected) if rejected > 0 => Answer::Partial { rejected, why: secrets.shown(why) },
         _ => {
             if !why.is_empty() {
-                tracing::warn!(says = %shown(why), "the OTLP receiver took everything, with a remark");
+                tracing::warn!(says = %secrets.shown(why), "the OTLP receiver took everything, with a remark");
             }
             Answer::Accepted
         }
     }
 }
 
-fn of_metrics(response: &ExportMetricsServiceResponse) -> Answer {
-    let partial = response.partial_success.as_ref();
-    partial.map_or(Answer::Accepted, |partial| taken(partial.rejected_data_points, &partial.error_message))
+fn of_metrics(response: &ExportMetricsServiceResponse, secrets: &Secrets) -> Answer {
+    response.partial_success.as_ref().map_or(Answer::Accepted, |partial| {
+        taken(partial.rejected_data_points, &partial.error_message, secrets)
+    })
 }
 
-fn of_logs(response: &ExportLogsServiceResponse) -> Answer {
-    let partial = response.partial_success.as_ref();
-    partial.map_or(Answer::Accepted, |partial| taken(partial.rejected_log_records, &partial.error_message))
+fn of_logs(response: &ExportLogsServiceResponse, secrets: &Secrets) -> Answer {
+    response.partial_success.as_ref().map_or(Answer::Accepted, |partial| {
+        taken(partial.rejected_log_records, &partial.error_message, secrets)
+    })
 }
 
-/// A stranger's words, as they may stand in a line of a log.
-fn shown(text: &str) -> String {
-    const LONGEST: usize = 200;
-    let plain = |character: char| if character.is_control() { ' ' } else { character };
-    let mut shown: String = text.trim().chars().take(LONGEST).map(plain).collect();
-    if text.trim().chars().nth(LONGEST).is_some() {
-        shown.push('…');
-    }
-    shown
-}
-
-/// An error with all that caused it.
+/// An error with all that caused it, which may have a stranger's words in it.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -220,7 +221,7 @@ fn chain(error: &dyn std::error::Error) -> String {
         }
         cause = error.source();
     }
-    shown(&text)
+    text
 }
 
 /// Ends a connection with its owner.

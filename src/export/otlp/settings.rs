@@ -8,6 +8,8 @@ use std::time::Duration;
 
 mod endpoint;
 mod pairs;
+mod unused;
+mod values;
 
 pub use endpoint::Endpoint;
 pub use pairs::Headers;
@@ -20,6 +22,10 @@ const INTERVAL: Duration = Duration::from_secs(60);
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(30);
 /// More often would harm whoever receives.
 const INTERVAL_AT_LEAST: Duration = Duration::from_millis(100);
+/// More seldom is not at all.
+const INTERVAL_AT_MOST: Duration = Duration::from_secs(24 * 60 * 60);
+/// Whoever has not answered until then has forgotten the question.
+pub const TIMEOUT_AT_MOST: Duration = Duration::from_secs(10 * 60);
 
 /// What is handed over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,19 +157,21 @@ pub fn read(env: Environment<'_>) -> (Settings, Vec<Notice>) {
     if disabled {
         return (settings, reader.notices);
     }
+    reader.say_what_is_not_used();
     settings.metrics = reader.delivery(Signal::Metrics);
     settings.logs = reader.delivery(Signal::Logs);
     if settings.metrics.is_none() && settings.logs.is_none() {
         return (settings, reader.notices);
     }
-    if let Some(interval) = reader.milliseconds("OTEL_METRIC_EXPORT_INTERVAL") {
-        settings.interval = interval.max(INTERVAL_AT_LEAST);
-        if interval < INTERVAL_AT_LEAST {
-            reader.warn("OTEL_METRIC_EXPORT_INTERVAL", &interval.as_millis().to_string(), "100 is used");
-        }
+    reader.say_what_is_not_used_of_exports();
+    let interval = "OTEL_METRIC_EXPORT_INTERVAL";
+    if let Some(value) = reader.get(interval) {
+        let within = INTERVAL_AT_LEAST..=INTERVAL_AT_MOST;
+        settings.interval = reader.milliseconds(interval, &value, &within).unwrap_or(INTERVAL);
     }
-    if let Some(timeout) = reader.milliseconds("OTEL_METRIC_EXPORT_TIMEOUT") {
-        settings.export_timeout = timeout;
+    let timeout = "OTEL_METRIC_EXPORT_TIMEOUT";
+    if let Some(value) = reader.get(timeout) {
+        settings.export_timeout = reader.timeout(timeout, &value).unwrap_or(EXPORT_TIMEOUT);
     }
     let preference = "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE";
     settings.temporality = reader
@@ -209,42 +217,6 @@ impl Reader<'_> {
         self.notices.push(Notice::Warning(format!("{name}={value}: {why}")));
     }
 
-    fn truth(&mut self, name: &str) -> bool {
-        let Some(value) = self.get(name) else { return false };
-        if !value.eq_ignore_ascii_case("true") && !value.eq_ignore_ascii_case("false") {
-            self.warn(name, &value, "neither true nor false; false is used");
-        }
-        value.eq_ignore_ascii_case("true")
-    }
-
-    fn milliseconds(&mut self, name: &str) -> Option<Duration> {
-        let value = self.get(name)?;
-        self.parse_milliseconds(name, &value)
-    }
-
-    fn parse_milliseconds(&mut self, name: &str, value: &str) -> Option<Duration> {
-        match value.parse::<u64>() {
-            Ok(count) if count > 0 => Some(Duration::from_millis(count)),
-            Ok(_) => {
-                self.warn(name, value, "there is always a limit; the default is used");
-                None
-            }
-            Err(_) => {
-                self.warn(name, value, "not a whole number of milliseconds; the default is used");
-                None
-            }
-        }
-    }
-
-    fn word<T>(&mut self, name: &str, known: impl Fn(&str) -> Option<T>) -> Option<T> {
-        let value = self.get(name)?;
-        let word = known(&value.to_ascii_lowercase());
-        if word.is_none() {
-            self.warn(name, &value, "not a known word; the default is used");
-        }
-        word
-    }
-
     /// Whether this signal is asked for: by name, or by an endpoint. `OTEL_TRACES_EXPORTER` is nobody's business here.
     fn wanted(&mut self, signal: Signal) -> bool {
         let has_endpoint = self.of(signal, "ENDPOINT").is_some();
@@ -284,8 +256,7 @@ impl Reader<'_> {
             }
             None => Headers::default(),
         };
-        let timeout =
-            self.of(signal, "TIMEOUT").and_then(|(name, value)| self.parse_milliseconds(&name, &value));
+        let timeout = self.of(signal, "TIMEOUT").and_then(|(name, value)| self.timeout(&name, &value));
         let gzip = match self.of(signal, "COMPRESSION") {
             Some((_, value)) if value.eq_ignore_ascii_case("gzip") => true,
             Some((_, value)) if value.eq_ignore_ascii_case("none") => false,
@@ -325,7 +296,15 @@ impl Reader<'_> {
     fn endpoint(&mut self, signal: Signal, protocol: Protocol) -> Result<Endpoint, ()> {
         let insecure = match self.of(signal, "INSECURE") {
             Some((name, _)) if protocol == Protocol::Grpc => self.truth(&name),
-            _ => false,
+            Some((name, value)) => {
+                self.warn(
+                    &name,
+                    &value,
+                    "not used over HTTP; the endpoint's scheme says whether there is TLS",
+                );
+                false
+            }
+            None => false,
         };
         let own = self.get(&format!("OTEL_EXPORTER_OTLP_{}_ENDPOINT", signal.in_variables()));
         let (name, value) = self.of(signal, "ENDPOINT").unwrap_or_else(|| {

@@ -56,8 +56,17 @@ pub enum SpoolError {
 pub struct Dropped {
     /// Pushed out by later ones.
     pub full: u64,
-    /// Lines on the disk that are no events.
+    /// Lines on the disk that are no events, and events in files that cannot be read: at least one a file.
     pub unreadable: u64,
+}
+
+/// A file that cannot be read, and is left where it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Skipped {
+    /// Which one.
+    pub path: PathBuf,
+    /// What the system said.
+    pub why: String,
 }
 
 /// What happened to the disk.
@@ -140,7 +149,8 @@ impl Spool {
         }
     }
 
-    /// The oldest, at most so many. They are the same each time until they are settled, or fewer where fewer are asked for.
+    /// The oldest, at most so many. They are the same each time until they are settled, or fewer where fewer are asked for. None
+    /// although some wait means that the disk cannot be read just now.
     pub fn batch(&mut self, at_most: usize) -> Vec<Event> {
         if self.handed_out == 0
             && let Some(disk) = &mut self.disk
@@ -177,6 +187,11 @@ impl Spool {
     /// Whether what waits outlives this process.
     pub fn is_durable(&self) -> bool {
         self.disk.is_some() && self.memory.is_empty()
+    }
+
+    /// Files that cannot be read, each once.
+    pub fn skipped(&mut self) -> Vec<Skipped> {
+        self.disk.as_mut().map(Disk::skipped).unwrap_or_default()
     }
 
     /// What the receiver will never get, since the start.

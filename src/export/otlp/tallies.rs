@@ -1,5 +1,6 @@
 //! What has come of all exports so far, as numbers that anybody may read at any time.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::send::Answer;
@@ -19,6 +20,19 @@ pub struct Tallies {
     /// Why, and how many events the receiver will never get: `full`, `refused`, `unreadable`. Empty where events are not
     /// exported.
     pub dropped: Vec<(&'static str, u64)>,
+    /// Series whose last figures the receiver will never get; `None` where metrics are not exported.
+    pub forgotten: Option<u64>,
+}
+
+/// What reads them, for as long as it likes.
+#[derive(Debug, Clone)]
+pub struct Tally(pub(super) Arc<Counts>);
+
+impl Tally {
+    /// What has come of it so far.
+    pub fn read(&self) -> Tallies {
+        self.0.read()
+    }
 }
 
 /// The numbers themselves.
@@ -35,6 +49,7 @@ pub(super) struct Counts {
     full: AtomicU64,
     unreadable: AtomicU64,
     refused: AtomicU64,
+    forgotten: AtomicU64,
 }
 
 fn place(signal: Signal) -> usize {
@@ -71,6 +86,11 @@ impl Counts {
         self.refused.fetch_add(events, Ordering::Relaxed);
     }
 
+    /// So many since the start.
+    pub(super) fn forgot(&self, series: u64) {
+        self.forgotten.store(series, Ordering::Relaxed);
+    }
+
     /// So many went from the inbox into the spool, where now so many wait.
     pub(super) fn spooled(&self, moved: u64, waiting: u64, durable: bool, dropped: Dropped) {
         self.waiting.store(waiting, Ordering::Relaxed);
@@ -99,6 +119,8 @@ impl Counts {
                 OUTCOMES.iter().zip(counts).map(|(outcome, count)| (signal.as_str(), *outcome, count)),
             );
         }
+        let forgotten = self.forgotten.load(Ordering::Relaxed);
+        tallies.forgotten = is_on(Signal::Metrics).then_some(forgotten);
         if is_on(Signal::Logs) {
             let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
             tallies.waiting = Some(self.waiting());

@@ -15,41 +15,42 @@ use rustls::pki_types::PrivateKeyDer;
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 
-use super::receiver::{Receiver, Reply, black_hole, fell_in};
+use super::hostile::status;
+use super::receiver::{Received, Receiver, Reply, black_hole, fell_in};
 use super::{Figures, count, dropped, event, meanwhile, runtime, setup, start, wait_until};
 use crate::encryption::Authority;
 
-fn events(numbers: std::ops::Range<usize>) -> Message {
+pub(super) fn events(numbers: std::ops::Range<usize>) -> Message {
     let events: Vec<_> = numbers.map(event).collect();
     Message::Logs(encode::logs(setup(&[]).speaker.resource(&Place::default()), &events))
 }
 
-fn logs_only(endpoint: &str, more: &[(&str, &str)]) -> Setup {
+pub(super) fn logs_only(endpoint: &str, more: &[(&str, &str)]) -> Setup {
     let own = [("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", endpoint)];
     setup(&own.into_iter().chain(more.iter().copied()).collect::<Vec<_>>())
 }
 
-fn delivery(endpoint: &str, more: &[(&str, &str)]) -> Delivery {
+pub(super) fn delivery(endpoint: &str, more: &[(&str, &str)]) -> Delivery {
     logs_only(endpoint, more).settings.logs.unwrap()
 }
 
-fn http(receiver: &Receiver) -> String {
+pub(super) fn http(receiver: &Receiver) -> String {
     format!("http://{}/v1/logs", receiver.address)
 }
 
-fn send(sender: &mut Sender, message: &Message) -> Answer {
+pub(super) fn send(sender: &mut Sender, message: &Message) -> Answer {
     runtime().block_on(sender.send(message))
 }
 
-fn why(answer: &Answer) -> &str {
+pub(super) fn why(answer: &Answer) -> &str {
     match answer {
         Answer::Retryable { why, .. } | Answer::Refused { why, .. } => why,
         other => panic!("{other:?}"),
     }
 }
 
-const GRPC: (&str, &str) = ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc");
-const HASTY: (&str, &str) = ("OTEL_EXPORTER_OTLP_TIMEOUT", "400");
+pub(super) const GRPC: (&str, &str) = ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc");
+pub(super) const HASTY: (&str, &str) = ("OTEL_EXPORTER_OTLP_TIMEOUT", "400");
 
 #[test]
 fn each_answer_is_taken_for_what_it_is() {
@@ -70,7 +71,7 @@ fn each_answer_is_taken_for_what_it_is() {
             &[("Date", "Wed, 25 Nov 2026 04:00:00 GMT"), ("Retry-After", "Wed, 25 Nov 2026 04:00:09 GMT")],
             Vec::new(),
         ),
-        Reply::Answer(400, &[("Content-Type", "text/plain")], b"no\nsuch thing".to_vec()),
+        Reply::Answer(400, protobuf, status(3, "no\nsuch thing")),
         Reply::Answer(413, &[], Vec::new()),
         Reply::Answer(401, &[], Vec::new()),
         Reply::Answer(307, &[("Location", "http://elsewhere/")], Vec::new()),
@@ -241,7 +242,7 @@ fn events_are_sent_again_until_they_are_taken_and_those_that_are_refused_are_cou
         Reply::Answer(503, &[("Retry-After", "1")], Vec::new()),
         Reply::Vanish,
         Reply::TakeAndClose,
-        Reply::Answer(400, &[], Vec::new()),
+        Reply::Answer(400, &[("Content-Type", "application/x-protobuf")], status(3, "bad")),
         Reply::Answer(200, &[("Content-Type", "text/html")], b"<html>".to_vec()),
         Reply::Answer(200, &[("Content-Type", "application/x-protobuf")], partial.encode_to_vec()),
     ];
@@ -284,9 +285,173 @@ fn what_is_too_long_is_sent_in_halves() {
         handle.stop().await;
     });
     let told: Vec<_> = receiver.received().iter().map(|request| request.ids().len()).collect();
-    assert_eq!(told, [8, 4, 2, 6]);
+    assert_eq!(told, [8, 4, 2, 2, 2, 2], "and not at once again in one");
     let ids: Vec<_> = receiver.received().iter().skip(2).flat_map(super::receiver::Received::ids).collect();
     assert_eq!(ids, (0..8).map(|number| format!("agent-1/{number:04}")).collect::<Vec<_>>());
+}
+
+#[test]
+fn an_event_that_is_too_long_by_itself_is_given_up_alone() {
+    let too_long = || Reply::Answer(413, &[], Vec::new());
+    let receiver = Receiver::http(None, [too_long(), too_long()]);
+    let figures = Figures::new();
+    runtime().block_on(async {
+        let mut setup = logs_only(&http(&receiver), &[]);
+        setup.pace.together = Duration::from_millis(300);
+        let handle = start(setup, &figures).await;
+        (0..2).for_each(|number| handle.tell(event(number)));
+        let tallies = wait_until(&handle, "all is told", |tallies| tallies.waiting == Some(0));
+        assert_eq!(dropped(&tallies, "refused"), 1);
+        handle.stop().await;
+    });
+    let told: Vec<_> = receiver.received().iter().map(|request| request.ids().join(" ")).collect();
+    let id = |number| format!("agent-1/000{number}");
+    assert_eq!(told, [format!("{} {}", id(0), id(1)), id(0), id(1)]);
+}
+
+#[test]
+fn who_has_no_room_and_does_not_say_why_is_left_alone_and_gets_less_at_a_time() {
+    let receiver = Receiver::grpc(None, [Reply::Status(8, Vec::new())]);
+    let figures = Figures::new();
+    let endpoint = format!("http://{}", receiver.address);
+    runtime().block_on(async {
+        let mut setup = logs_only(&endpoint, &[GRPC]);
+        setup.pace.together = Duration::from_millis(300);
+        setup.pace.longest = Duration::from_millis(800);
+        let handle = start(setup, &figures).await;
+        (0..8).for_each(|number| handle.tell(event(number)));
+        meanwhile(|| receiver.wait_for(1));
+        let watch = Stopwatch::start();
+        meanwhile(|| receiver.wait_for(2));
+        assert!(watch.elapsed() > Duration::from_millis(350), "it is tried again after 400 to 800 ms");
+        let tallies = wait_until(&handle, "all is told", |tallies| tallies.waiting == Some(0));
+        assert_eq!(dropped(&tallies, "refused"), 0);
+        handle.stop().await;
+    });
+    let told: Vec<_> = receiver.received().iter().map(|request| request.ids().len()).collect();
+    assert_eq!(told, [8, 4, 4]);
+}
+
+#[test]
+fn who_refuses_one_after_the_other_is_not_hammered_with_the_rest() {
+    let refused = || Reply::Answer(400, &[("Content-Type", "application/x-protobuf")], status(3, "bad"));
+    let receiver = Receiver::http(None, [refused()]);
+    let figures = Figures::new();
+    runtime().block_on(async {
+        let mut setup = logs_only(&http(&receiver), &[]);
+        (setup.pace.shortest, setup.pace.longest) = (Duration::from_secs(600), Duration::from_secs(600));
+        let handle = start(setup, &figures).await;
+        handle.tell(event(0));
+        wait_until(&handle, "a refusal", |tallies| dropped(tallies, "refused") == 1);
+        handle.tell(event(1));
+        meanwhile(|| std::thread::sleep(Duration::from_millis(500)));
+        assert_eq!((receiver.received().len(), handle.tallies().waiting), (1, Some(1)));
+    });
+}
+
+/// What a message says: how often the link was asked, and how many durations are in its histogram.
+fn told(request: &Received) -> (Option<i64>, Option<u64>) {
+    use opentelemetry_proto::tonic::metrics::v1::{metric::Data, number_data_point::Value};
+    let scope = &request.metrics.as_ref().unwrap().resource_metrics[0].scope_metrics[0];
+    let data = |name: &str| {
+        let found = scope.metrics.iter().find(|metric| metric.name == name);
+        found.and_then(|metric| metric.data.as_ref())
+    };
+    let judged = data("coder.probe.path.judged").map(|data| match data {
+        Data::Sum(sum) => match sum.data_points[0].value {
+            Some(Value::AsInt(count)) => count,
+            other => panic!("{other:?}"),
+        },
+        other => panic!("{other:?}"),
+    });
+    let durations = data("coder.probe.postgres.query.duration").map(|data| match data {
+        Data::Histogram(histogram) => histogram.data_points[0].count,
+        other => panic!("{other:?}"),
+    });
+    (judged, durations)
+}
+
+#[test]
+fn figures_that_are_too_many_are_sent_in_parts_and_each_counts_once() {
+    let words = [("grpc-status", "8"), ("grpc-message", "grpc: received message larger than max (9 vs. 4)")];
+    let words = words.map(|(name, word)| (name, word.to_owned())).to_vec();
+    let script = [
+        // Of three points, three messages: the second one fails and comes again.
+        Reply::Words { in_head: true, words },
+        Reply::Take,
+        Reply::Status(14, Vec::new()),
+    ];
+    let receiver = Receiver::grpc(None, script);
+    let figures = Figures::new();
+    (0..3).for_each(|_| figures.ask(700));
+    runtime().block_on(async {
+        let endpoint = format!("http://{}", receiver.address);
+        let setup = setup(&[
+            ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", &endpoint),
+            GRPC,
+            ("OTEL_METRIC_EXPORT_INTERVAL", "60000"),
+            ("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "delta"),
+        ]);
+        let handle = start(setup, &figures).await;
+        meanwhile(|| receiver.wait_for(3));
+        (0..4).for_each(|_| figures.ask(700));
+        // What was left over, and what is new.
+        meanwhile(|| receiver.wait_for(8));
+        let tallies = wait_until(&handle, "all of it", |tallies| count(tallies, "metrics", "ok") == 6);
+        let outcomes = ["retryable", "refused"].map(|outcome| count(&tallies, "metrics", outcome));
+        assert_eq!((outcomes, tallies.forgotten), ([1, 1], Some(0)));
+        figures.hide();
+        handle.stop().await;
+    });
+    let told: Vec<_> = receiver.received().iter().map(told).collect();
+    let expected = [
+        (Some(3), Some(3)),
+        (None, None),
+        (Some(3), None),
+        (Some(3), None),
+        (None, Some(3)),
+        (None, None),
+        (Some(4), None),
+        (None, Some(4)),
+    ];
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn what_went_away_and_is_refused_is_counted_and_not_told_again() {
+    let refused = Reply::Answer(400, &[("Content-Type", "application/x-protobuf")], status(3, "too old"));
+    let receiver = Receiver::http(None, [Reply::Answer(503, &[], Vec::new()), refused]);
+    let figures = Figures::new();
+    figures.ask(700);
+    runtime().block_on(async {
+        let endpoint = format!("http://{}/v1/metrics", receiver.address);
+        let mut setup = setup(&[
+            ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", &endpoint),
+            ("OTEL_METRIC_EXPORT_INTERVAL", "100"),
+        ]);
+        (setup.pace.shortest, setup.pace.longest) = (Duration::from_millis(500), Duration::from_millis(500));
+        let handle = start(setup, &figures).await;
+        meanwhile(|| receiver.wait_for(1));
+        // Another link of its name stands there from now on.
+        figures.begin_anew();
+        let tallies = wait_until(&handle, "figures", |tallies| count(tallies, "metrics", "ok") > 0);
+        assert_eq!(tallies.forgotten, Some(2), "a counter and a histogram");
+        handle.stop().await;
+    });
+    let points: Vec<_> = receiver
+        .received()
+        .iter()
+        .map(|request| {
+            let scope = &request.metrics.as_ref().unwrap().resource_metrics[0].scope_metrics[0];
+            let judged =
+                scope.metrics.iter().find(|metric| metric.name == "coder.probe.path.judged").unwrap();
+            let Some(opentelemetry_proto::tonic::metrics::v1::metric::Data::Sum(sum)) = &judged.data else {
+                panic!()
+            };
+            sum.data_points.len()
+        })
+        .collect();
+    assert_eq!(points[..3], [1, 2, 1]);
 }
 
 #[test]
@@ -471,19 +636,7 @@ fn figures_that_a_receiver_wants_only_in_part_are_not_sent_again() {
         assert_eq!((outcomes, tallies.waiting), ([1, 1, 1], None));
         handle.stop().await;
     });
-    let judged: Vec<_> = receiver
-        .received()
-        .iter()
-        .map(|request| {
-            use opentelemetry_proto::tonic::metrics::v1::{metric::Data, number_data_point::Value};
-            let scope = &request.metrics.as_ref().unwrap().resource_metrics[0].scope_metrics[0];
-            let judged =
-                scope.metrics.iter().find(|metric| metric.name == "coder.probe.path.judged").unwrap();
-            let Some(Data::Sum(sum)) = &judged.data else { panic!("{judged:?}") };
-            let Some(Value::AsInt(count)) = sum.data_points[0].value else { panic!("{sum:?}") };
-            count
-        })
-        .collect();
+    let judged: Vec<_> = receiver.received().iter().map(|request| told(request).0.unwrap()).collect();
     assert_eq!(judged[0], 1, "taken, whatever the receiver did with it");
     assert_eq!(judged[1..].iter().max(), Some(&2), "{judged:?}");
     assert_eq!(judged[3], 2, "what failed is folded into the next: {judged:?}");

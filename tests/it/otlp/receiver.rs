@@ -23,6 +23,8 @@ pub(super) enum Reply {
     Answer(u16, &'static [(&'static str, &'static str)], Vec<u8>),
     /// Of gRPC: a status, with details.
     Status(i32, Vec<u8>),
+    /// Of gRPC: these words beside the status, as they are, in the head of an answer without a body or in its trailers.
+    Words { in_head: bool, words: Vec<(&'static str, String)> },
     /// Takes it and is gone before it has said so.
     Vanish,
     /// Takes it, says so, and closes.
@@ -203,7 +205,7 @@ fn serve(stream: impl Read + Write, book: &Book, connection: usize) -> std::io::
                     return Ok(());
                 }
             },
-            Reply::Status(..) => unreachable!("that is gRPC's"),
+            Reply::Status(..) | Reply::Words { .. } => unreachable!("that is gRPC's"),
         };
         let mut answer = format!("HTTP/1.1 {status} As Told\r\nContent-Length: {}\r\n", body.len());
         for (name, value) in more {
@@ -217,6 +219,32 @@ fn serve(stream: impl Read + Write, book: &Book, connection: usize) -> std::io::
             return Ok(());
         }
     }
+}
+
+type Body = http_body_util::combinators::BoxBody<bytes::Bytes, std::convert::Infallible>;
+
+/// An answer of gRPC with these words in it, right or wrong.
+fn answer_in(in_head: bool, words: Vec<(&'static str, String)>) -> hyper::Response<Body> {
+    let response = hyper::Response::builder().header("content-type", "application/grpc");
+    if in_head {
+        let response = words.into_iter().fold(response, |all, (name, value)| all.header(name, value));
+        return response.body(Full::default().boxed()).unwrap();
+    }
+    let trailers = words.into_iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
+    let trailers: hyper::HeaderMap = trailers.collect();
+    let body = Full::new(bytes::Bytes::from(vec![0; 5])).with_trailers(async move { Some(Ok(trailers)) });
+    response.body(body.boxed()).unwrap()
+}
+
+/// Of somebody who speaks HTTP/2 and no gRPC.
+fn foreign(
+    status: u16,
+    headers: &'static [(&'static str, &'static str)],
+    body: Vec<u8>,
+) -> hyper::Response<Body> {
+    let response = hyper::Response::builder().status(status);
+    let response = headers.iter().fold(response, |all, (name, value)| all.header(*name, *value));
+    response.body(Full::from(body).boxed()).unwrap()
 }
 
 async fn serve_grpc<S>(stream: S, book: Arc<Book>, connection: usize)
@@ -242,7 +270,9 @@ where
                 Reply::Take => (0, Vec::new()),
                 Reply::Status(status, details) => (status, details),
                 Reply::Silence => std::future::pending().await,
-                other => unreachable!("{other:?} is HTTP's"),
+                Reply::Words { in_head, words } => return Ok(answer_in(in_head, words)),
+                Reply::Answer(status, headers, body) => return Ok(foreign(status, headers, body)),
+                other => unreachable!("{other:?} is HTTP/1's"),
             };
             let mut trailers = hyper::HeaderMap::new();
             trailers.insert("grpc-status", status.into());
@@ -253,9 +283,8 @@ where
             }
             let answer = if status == 0 { vec![0; 5] } else { Vec::new() };
             let body = Full::new(bytes::Bytes::from(answer)).with_trailers(async move { Some(Ok(trailers)) });
-            Ok::<_, hyper::Error>(
-                hyper::Response::builder().header("content-type", "application/grpc").body(body).unwrap(),
-            )
+            let response = hyper::Response::builder().header("content-type", "application/grpc");
+            Ok::<_, hyper::Error>(response.body(body.boxed()).unwrap())
         }
     });
     let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());

@@ -241,6 +241,91 @@ fn a_series_that_was_out_of_sight_for_a_while_is_not_told_twice() {
 }
 
 #[test]
+fn a_series_that_is_in_no_message_for_a_while_tells_only_its_growth_when_it_is_back() {
+    for buckets in [Buckets::Explicit, Buckets::Exponential] {
+        let mut ledger = Ledger::new(Temporality::Delta, buckets);
+        let mut one = Series::new("a", S(0));
+        let mut told = Vec::new();
+        let mut tell = |ledger: &mut Ledger, series: &[Series], at, arrives: bool| {
+            let message = write(ledger, series, at);
+            if arrives {
+                ledger.accepted();
+            }
+            if metrics(&message).is_empty() {
+                return told.push(None);
+            }
+            let point = sums(&message, &instruments::JUDGED).1.remove(0);
+            let counted = match buckets {
+                Buckets::Explicit => edged(&message)[0].count,
+                Buckets::Exponential => exponential(&message)[0].count,
+            };
+            assert_eq!(counted, whole(&point));
+            told.push(Some((whole(&point), point.start_time_unix_nano)));
+        };
+        (0..2).for_each(|_| one.ask(700));
+        tell(&mut ledger, &[one.clone()], 60, true);
+        tell(&mut ledger, &[], 120, true);
+        tell(&mut ledger, &[], 180, true);
+        (0..3).for_each(|_| one.ask(700));
+        tell(&mut ledger, &[one.clone()], 240, false);
+        one.ask(700);
+        tell(&mut ledger, &[one.clone()], 300, true);
+        one.ask(700);
+        tell(&mut ledger, &[one.clone()], 360, true);
+        // What was told of one that had gone counts as well.
+        one.ask(700);
+        tell(&mut ledger, &[one.clone()], 420, false);
+        tell(&mut ledger, &[], 480, true);
+        (0..5).for_each(|_| one.ask(700));
+        tell(&mut ledger, &[one.clone()], 540, true);
+        let expected = [
+            Some((2, nanos(S(0)))),
+            None,
+            None,
+            Some((3, nanos(S(60)))),
+            Some((4, nanos(S(60)))),
+            Some((1, nanos(S(300)))),
+            Some((1, nanos(S(360)))),
+            Some((1, nanos(S(360)))),
+            Some((5, nanos(S(420)))),
+        ];
+        assert_eq!(told, expected);
+    }
+}
+
+#[test]
+fn those_that_were_absent_longest_are_forgotten_first_and_gone_for_good_cost_no_more_than_so_much() {
+    let mut ledger = Ledger::new(Temporality::Delta, Buckets::Explicit);
+    for round in 0..2000 {
+        let mut one = Series::new(&format!("{round}"), S(0));
+        one.ask(700);
+        write(&mut ledger, &[one], round);
+        ledger.accepted();
+    }
+    assert_eq!(ledger.absent.len(), ABSENT_AT_MOST);
+    let oldest = ledger.absent.keys().map(|(_, labels, _)| labels[0].parse::<u64>().unwrap()).min();
+    assert_eq!(oldest, Some(1657), "each has three");
+}
+
+#[test]
+fn what_is_refused_is_not_told_again_where_it_went_away_and_is_counted() {
+    let mut ledger = Ledger::new(Temporality::Delta, Buckets::Explicit);
+    let (mut stays, mut goes) = (Series::new("stays", S(0)), Series::new("goes", S(0)));
+    goes.ask(700);
+    stays.ask(700);
+    write(&mut ledger, &[goes, stays.clone()], 60);
+    // It fails; the next one is refused.
+    let message = write(&mut ledger, std::slice::from_ref(&stays), 120);
+    assert_eq!(sums(&message, &instruments::JUDGED).1.len(), 2);
+    ledger.refused();
+    assert_eq!(ledger.forgotten(), 3, "a counter and a histogram, and the seconds of a CPU");
+    stays.ask(700);
+    let message = write(&mut ledger, &[stays], 180);
+    let points = sums(&message, &instruments::JUDGED).1;
+    assert_eq!(points.iter().map(whole).collect::<Vec<_>>(), [2], "what goes on is told nevertheless");
+}
+
+#[test]
 fn little_memory_at_the_receiver_means_deltas_of_what_is_counted_here() {
     let mut ledger = Ledger::new(Temporality::LowMemory, Buckets::Explicit);
     let message = write(&mut ledger, &[Series::new("a", S(0))], 60);
@@ -282,11 +367,12 @@ struct Added {
 proptest! {
     #[test]
     fn the_deltas_that_arrive_add_up_to_what_there_was(
-        steps in prop::collection::vec((0_usize..3, 1_u64..100_000_000, 0_u8..4, any::<bool>()), 1..60),
+        steps in prop::collection::vec((0_usize..3, 1_u64..100_000_000, 0_u8..5, any::<bool>()), 1..60),
     ) {
         for buckets in [Buckets::Explicit, Buckets::Exponential] {
             let mut ledger = Ledger::new(Temporality::Delta, buckets);
             let mut alive: BTreeMap<usize, Series> = BTreeMap::new();
+            let mut hidden = [false; 3];
             // What each series had when somebody looked last; who was never looked at is nobody's loss.
             let mut seen: BTreeMap<(String, Duration), Series> = BTreeMap::new();
             let mut received: BTreeMap<String, Added> = BTreeMap::new();
@@ -295,9 +381,12 @@ proptest! {
                 let now = S(1 + step as u64);
                 match action {
                     0 => drop(alive.remove(which)),
+                    // Out of sight for a while, and not gone.
+                    1 => hidden[*which] ^= true,
                     _ => alive.entry(*which).or_insert_with(|| Series::new(&format!("s{which}"), now)).ask(*micros),
                 }
-                let series: Vec<_> = alive.values().cloned().collect();
+                let shown = alive.iter().filter(|(which, _)| !hidden[**which]);
+                let series: Vec<_> = shown.map(|(_, one)| one.clone()).collect();
                 for one in &series {
                     seen.insert((one.name.to_string(), one.born), one.clone());
                 }

@@ -7,13 +7,14 @@ use tokio::time::{Sleep, sleep};
 
 use super::inbox::Inbox;
 use super::pause::{Failures, until_repaired};
+use super::size::Size;
 use super::voice::{Voice, random};
 use super::{Common, blocking, told_to};
 use crate::export::events::Event;
 use crate::export::otlp::encode;
 use crate::export::otlp::send::{Answer, Fault, Message, Sender};
 use crate::export::otlp::settings::Signal;
-use crate::export::otlp::spool::{DiskNews, Spool};
+use crate::export::otlp::spool::{DiskNews, Skipped, Spool};
 
 /// So many at a time.
 const BATCH: usize = 512;
@@ -37,9 +38,15 @@ impl Waiting {
         let moved = u64::try_from(events.len()).unwrap_or(u64::MAX);
         let work = move |spool: &mut Spool| {
             let news = spool.put(events);
-            (news, spool.waiting(), spool.is_durable(), spool.dropped())
+            (news, spool.waiting(), spool.is_durable(), spool.dropped(), spool.skipped())
         };
-        let (news, waiting, durable, dropped) = self.with(work).await;
+        let (news, waiting, durable, dropped, skipped) = self.with(work).await;
+        for Skipped { path, why } in skipped {
+            tracing::warn!(
+                file = %path.display(), %why,
+                "a file of the event spool cannot be read: its events are skipped and kept; make it readable and restart the agent, or remove it"
+            );
+        }
         match news {
             Some(DiskNews::Failed(why)) => {
                 tracing::error!(%why, "the event spool cannot be written to: events wait in memory, and are lost if the agent ends");
@@ -56,8 +63,9 @@ impl Waiting {
         self.with(Spool::settle).await;
     }
 
-    async fn batch(&self, at_most: usize) -> Vec<Event> {
-        self.with(move |spool| spool.batch(at_most)).await
+    /// A batch, and whether any event waits.
+    async fn batch(&self, at_most: usize) -> (Vec<Event>, bool) {
+        self.with(move |spool| (spool.batch(at_most), spool.waiting() > 0)).await
     }
 }
 
@@ -65,15 +73,16 @@ impl Waiting {
 enum Next {
     /// The next batch.
     Go,
-    /// Wait.
-    Pause(Pin<Box<Sleep>>),
+    /// Wait. The batch may be settled, because nobody wants it.
+    Pause { until: Pin<Box<Sleep>>, is_settled: bool },
 }
 
 /// Runs until it is told to stop, and hands over what it can then.
 pub(super) async fn run(common: Common, mut sender: Sender, inbox: Arc<Inbox>, spool: Spool) {
     let mut stop = common.stop.clone();
     let waiting = Waiting { inbox, spool: Arc::new(Mutex::new(spool)), common };
-    let mut handing = Handing { voice: Voice::of(Signal::Logs), failures: Failures::default(), batch: BATCH };
+    let mut handing =
+        Handing { voice: Voice::of(Signal::Logs), failures: Failures::default(), size: Size::new(BATCH) };
     let mut pause: Option<Pin<Box<Sleep>>> = None;
     loop {
         let (fresh, count) = waiting.take_in().await;
@@ -98,14 +107,16 @@ pub(super) async fn run(common: Common, mut sender: Sender, inbox: Arc<Inbox>, s
                 () = told_to(&mut stop) => continue,
             }
         }
-        if let Next::Pause(after) = handing.hand_over(&waiting, &mut sender).await {
-            pause = Some(after);
+        if let Next::Pause { until, .. } = handing.hand_over(&waiting, &mut sender).await {
+            pause = Some(until);
         }
     }
     // Whoever was failing gets one more chance.
     while waiting.take_in().await.1 > 0 {
-        if matches!(handing.hand_over(&waiting, &mut sender).await, Next::Pause(_)) {
-            break;
+        match handing.hand_over(&waiting, &mut sender).await {
+            Next::Go => {}
+            Next::Pause { until, is_settled: true } => until.await,
+            Next::Pause { .. } => break,
         }
     }
     waiting.take_in().await;
@@ -114,14 +125,19 @@ pub(super) async fn run(common: Common, mut sender: Sender, inbox: Arc<Inbox>, s
 struct Handing {
     voice: Voice,
     failures: Failures,
-    batch: usize,
+    size: Size,
 }
 
 impl Handing {
     /// One batch.
     async fn hand_over(&mut self, waiting: &Waiting, sender: &mut Sender) -> Next {
         let common = &waiting.common;
-        let events = waiting.batch(self.batch).await;
+        let pause = |duration, is_settled| Next::Pause { until: Box::pin(sleep(duration)), is_settled };
+        let (events, any) = waiting.batch(self.size.at_most()).await;
+        if events.is_empty() && any {
+            // The disk may be read again soon.
+            return pause(self.failures.pause(&common.pace, None, random()), false);
+        }
         if events.is_empty() {
             return Next::Go;
         }
@@ -139,25 +155,44 @@ impl Handing {
         };
         common.counts.exported(Signal::Logs, &answer);
         self.voice.tell(&answer);
-        let pause = |duration| Next::Pause(Box::pin(sleep(duration)));
+        let count = u64::try_from(events.len()).unwrap_or(u64::MAX);
         match answer {
-            Answer::Accepted => {}
-            Answer::Partial { rejected, .. } => common.counts.refused(rejected),
-            Answer::Refused { fault: Fault::Content, .. } => {
-                common.counts.refused(u64::try_from(events.len()).unwrap_or(u64::MAX));
-            }
-            Answer::Retryable { after, .. } => {
-                return pause(self.failures.pause(&common.pace, after, random()));
+            Answer::Accepted | Answer::Partial { .. } => {
+                if let Answer::Partial { rejected, .. } = answer {
+                    // Whoever counts more than it got counts wrong.
+                    common.counts.refused(rejected.min(count));
+                }
+                self.size.taken(events.len());
+                self.failures.none();
+                waiting.settle().await;
+                Next::Go
             }
             Answer::Refused { fault: Fault::Size, .. } if events.len() > 1 => {
-                self.batch = events.len() / 2;
-                return Next::Go;
+                self.size.too_long(events.len());
+                Next::Go
             }
-            Answer::Refused { .. } => return pause(until_repaired(&common.pace, random())),
+            Answer::Refused { fault: Fault::Size | Fault::Content, .. } => {
+                for event in
+                    events.iter().filter(|_| matches!(answer, Answer::Refused { fault: Fault::Size, .. }))
+                {
+                    tracing::warn!(
+                        event_id = %event.id, event = %event.name,
+                        "the OTLP receiver takes no message as long as this event alone: it is given up"
+                    );
+                }
+                common.counts.refused(count);
+                waiting.settle().await;
+                pause(self.failures.pause(&common.pace, None, random()), true)
+            }
+            Answer::Retryable { after, .. } => {
+                pause(self.failures.pause(&common.pace, after, random()), false)
+            }
+            Answer::Refused { fault, .. } => {
+                if fault == Fault::Room {
+                    self.size.too_long(events.len());
+                }
+                pause(until_repaired(&common.pace, random()), false)
+            }
         }
-        waiting.settle().await;
-        self.failures.none();
-        self.batch = BATCH;
-        Next::Go
     }
 }

@@ -39,6 +39,7 @@ impl Voice {
                     let what = match fault {
                         Fault::Content => "what was sent is dropped",
                         Fault::Size => "less is sent at a time",
+                        Fault::Room => "it is tried again now and then, with less at a time",
                         Fault::Place => "it is tried again now and then",
                     };
                     tracing::warn!(signal, %why, "the OTLP receiver refuses what it is sent; {what}");

@@ -3,26 +3,30 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
-use hyper::body::Incoming;
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use http_body_util::combinators::MapFrame;
+use hyper::body::{Frame, Incoming};
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper::header::{CONTENT_TYPE, HeaderValue, USER_AGENT};
 use hyper::http::uri::PathAndQuery;
-use hyper::{Request, Response, StatusCode};
+use hyper::{HeaderMap, Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use prost::Message as _;
 use tonic::client::Grpc;
 use tonic::codec::CompressionEncoding;
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
 use tonic_prost::ProstCodec;
-use tonic_types::StatusExt;
 
 use super::wire::Stream;
+use super::words::Secrets;
 use super::{
     AbortOnDrop, Answer, Fault, LONGEST_ANSWER, Message, Trouble, chain, of_logs, of_metrics, of_status,
-    shown,
 };
-use crate::export::otlp::settings::Delivery;
+use crate::export::otlp::settings::{Delivery, TIMEOUT_AT_MOST};
 
 const METRICS: &str = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export";
 const LOGS: &str = "/opentelemetry.proto.collector.logs.v1.LogsService/Export";
@@ -51,7 +55,12 @@ impl Connection {
         !self.requests.is_closed()
     }
 
-    pub(super) async fn ask(&mut self, delivery: &Delivery, message: &Message) -> Result<Answer, Trouble> {
+    pub(super) async fn ask(
+        &mut self,
+        delivery: &Delivery,
+        secrets: &Secrets,
+        message: &Message,
+    ) -> Result<Answer, Trouble> {
         let service = Checked(self.requests.clone());
         let mut client = Grpc::with_origin(service, delivery.endpoint.uri().clone())
             .max_decoding_message_size(LONGEST_ANSWER);
@@ -59,24 +68,23 @@ impl Connection {
             client = client.send_compressed(CompressionEncoding::Gzip);
         }
         client.ready().await.map_err(|error| Trouble::Broken(chain(error.as_ref())))?;
-        let (path, answered) = match message {
+        let answered = match message {
             Message::Metrics(message) => {
                 let request = request(delivery, message.clone());
                 let answer =
                     client.unary(request, PathAndQuery::from_static(METRICS), ProstCodec::default()).await;
-                (METRICS, answer.map(|answer| of_metrics(answer.get_ref())))
+                answer.map(|answer| of_metrics(answer.get_ref(), secrets))
             }
             Message::Logs(message) => {
                 let request = request(delivery, message.clone());
                 let answer =
                     client.unary(request, PathAndQuery::from_static(LOGS), ProstCodec::default()).await;
-                (LOGS, answer.map(|answer| of_logs(answer.get_ref())))
+                answer.map(|answer| of_logs(answer.get_ref(), secrets))
             }
         };
-        tracing::trace!(path, ?answered, "answered");
         match answered {
             Ok(answer) => Ok(answer),
-            Err(status) => unwilling(&delivery.endpoint.to_string(), &status),
+            Err(status) => unwilling(&delivery.endpoint.to_string(), &status, secrets),
         }
     }
 }
@@ -87,22 +95,25 @@ fn request<M>(delivery: &Delivery, message: M) -> tonic::Request<M> {
     headers.insert(USER_AGENT, HeaderValue::from_static(super::USER_AGENT));
     headers.extend(delivery.headers.iter().cloned());
     *request.metadata_mut() = MetadataMap::from_headers(headers);
-    request.set_timeout(delivery.timeout);
+    // A longer one than there can be is a panic.
+    request.set_timeout(delivery.timeout.min(TIMEOUT_AT_MOST));
     request
 }
 
 /// The specification's table of statuses. Who answers without one, as when the connection broke, has not answered.
-fn unwilling(endpoint: &str, status: &Status) -> Result<Answer, Trouble> {
+fn unwilling(endpoint: &str, status: &Status, secrets: &Secrets) -> Result<Answer, Trouble> {
     let mut cause = std::error::Error::source(status);
     while let Some(error) = cause {
         if let Some(NoGrpc { status, kind }) = error.downcast_ref() {
-            let kind =
-                if kind.is_empty() { "an answer without a type".to_owned() } else { format!("'{kind}'") };
+            let kind = match secrets.shown(kind) {
+                kind if kind.is_empty() => "an answer without a type".to_owned(),
+                kind => format!("'{kind}'"),
+            };
             let why = format!(
                 "{endpoint}: no gRPC receiver is there: it answered {} with {kind} instead of 'application/grpc'",
                 status.as_u16()
             );
-            let fault = if status.is_success() { Some(Fault::Place) } else { of_status(*status) };
+            let fault = if status.is_success() { Some(Fault::Place) } else { of_status(*status, false) };
             return Ok(match fault {
                 None => Answer::Retryable { after: None, why },
                 Some(fault) => Answer::Refused { fault, why },
@@ -113,9 +124,12 @@ fn unwilling(endpoint: &str, status: &Status) -> Result<Answer, Trouble> {
     if std::error::Error::source(status).is_some() {
         return Err(Trouble::Broken(chain(status)));
     }
-    let after = status.get_details_retry_info().and_then(|info| info.retry_delay);
-    let why = format!("{endpoint}: answered {:?} «{}»", status.code(), shown(status.message()));
+    let after = retry_after(status.details());
+    let why = format!("{endpoint}: answered {:?} «{}»", status.code(), secrets.shown(status.message()));
     Ok(match status.code() {
+        Code::ResourceExhausted | Code::OutOfRange if is_too_long(status.message()) => {
+            Answer::Refused { fault: Fault::Size, why }
+        }
         Code::Cancelled
         | Code::DeadlineExceeded
         | Code::Aborted
@@ -123,10 +137,51 @@ fn unwilling(endpoint: &str, status: &Status) -> Result<Answer, Trouble> {
         | Code::Unavailable
         | Code::DataLoss => Answer::Retryable { after, why },
         Code::ResourceExhausted if after.is_some() => Answer::Retryable { after, why },
-        Code::ResourceExhausted => Answer::Refused { fault: Fault::Size, why },
+        Code::ResourceExhausted => Answer::Refused { fault: Fault::Room, why },
         Code::InvalidArgument => Answer::Refused { fault: Fault::Content, why },
         _ => Answer::Refused { fault: Fault::Place, why },
     })
+}
+
+/// How long a receiver wants to be left alone, in `google.rpc.RetryInfo`. What reads it in `tonic_types` computes with a time before
+/// now without care.
+fn retry_after(details: &[u8]) -> Option<Duration> {
+    let details = tonic_types::Status::decode(details).ok()?.details;
+    let info = details.iter().find(|one| one.type_url == "type.googleapis.com/google.rpc.RetryInfo")?;
+    let delay = tonic_types::pb::RetryInfo::decode(info.value.as_slice()).ok()?.retry_delay?;
+    let whole = Duration::from_secs(delay.seconds.try_into().unwrap_or_default());
+    Some(whole.saturating_add(Duration::from_nanos(delay.nanos.try_into().unwrap_or_default())))
+}
+
+/// Whether a receiver says that the message was too long, in the words of gRPC for Go and C++, Java, .NET and Rust. The code alone
+/// means a quota as well, and Rust has another one for it.
+fn is_too_long(message: &str) -> bool {
+    let message = message.to_ascii_lowercase();
+    let words =
+        ["larger than max", "exceeds maximum size", "exceeds the maximum", "message length too large"];
+    words.iter().any(|word| message.contains(word))
+}
+
+/// Leaves details out that are not encoded as they have to be: reading them is a panic in tonic.
+fn legible(headers: &mut HeaderMap) {
+    const DETAILS: &str = "grpc-status-details-bin";
+    let Some(details) = headers.get(DETAILS) else { return };
+    let mut alone = HeaderMap::new();
+    alone.insert(DETAILS, details.clone());
+    let alone = MetadataMap::from_headers(alone);
+    if alone.get_bin(DETAILS).is_none_or(|details| details.to_bytes().is_err()) {
+        headers.remove(DETAILS);
+    }
+}
+
+fn legible_frame(frame: Frame<Bytes>) -> Frame<Bytes> {
+    match frame.into_trailers() {
+        Ok(mut trailers) => {
+            legible(&mut trailers);
+            Frame::trailers(trailers)
+        }
+        Err(frame) => frame,
+    }
 }
 
 /// A web server that speaks HTTP/2 is no gRPC receiver.
@@ -140,10 +195,11 @@ struct NoGrpc {
 }
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
-type Sent = Pin<Box<dyn Future<Output = Result<Response<Incoming>, BoxError>> + Send>>;
+type Answered = Response<MapFrame<Incoming, fn(Frame<Bytes>) -> Frame<Bytes>>>;
+type Sent = Pin<Box<dyn Future<Output = Result<Answered, BoxError>> + Send>>;
 
 impl tower_service::Service<Request<tonic::body::Body>> for Checked {
-    type Response = Response<Incoming>;
+    type Response = Answered;
     type Error = BoxError;
     type Future = Sent;
 
@@ -154,22 +210,21 @@ impl tower_service::Service<Request<tonic::body::Body>> for Checked {
     fn call(&mut self, request: Request<tonic::body::Body>) -> Self::Future {
         let sent = self.0.send_request(request);
         Box::pin(async move {
-            let response = sent.await?;
+            let mut response = sent.await?;
             let kind = response.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
             let kind = kind.unwrap_or_default();
             if !kind.starts_with("application/grpc") {
-                return Err(NoGrpc { status: response.status(), kind: shown(kind) }.into());
+                return Err(NoGrpc { status: response.status(), kind: kind.to_owned() }.into());
             }
-            Ok(response)
+            legible(response.headers_mut());
+            Ok(response.map(|body| body.map_frame(legible_frame as fn(_) -> _)))
         })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use tonic_types::ErrorDetails;
+    use tonic_types::{ErrorDetails, StatusExt};
 
     use super::*;
 
@@ -182,7 +237,7 @@ mod tests {
             (Code::OutOfRange, None),
             (Code::Unavailable, None),
             (Code::DataLoss, None),
-            (Code::ResourceExhausted, Some(Fault::Size)),
+            (Code::ResourceExhausted, Some(Fault::Room)),
             (Code::InvalidArgument, Some(Fault::Content)),
             (Code::Unauthenticated, Some(Fault::Place)),
             (Code::PermissionDenied, Some(Fault::Place)),
@@ -190,7 +245,7 @@ mod tests {
             (Code::Internal, Some(Fault::Place)),
             (Code::Unknown, Some(Fault::Place)),
         ] {
-            let answer = unwilling("http://c", &Status::new(code, "no")).unwrap();
+            let answer = unwilling("http://c", &Status::new(code, "no"), &Secrets::default()).unwrap();
             let (fault, why) = match answer {
                 Answer::Retryable { why, after: None } => (None, why),
                 Answer::Refused { fault, why } => (Some(fault), why),
@@ -201,10 +256,28 @@ mod tests {
     }
 
     #[test]
+    fn a_message_that_is_too_long_is_told_from_one_too_many() {
+        for (code, message) in [
+            (Code::ResourceExhausted, "grpc: received message larger than max (5000000 vs. 4194304)"),
+            (Code::ResourceExhausted, "gRPC message exceeds maximum size 4194304: 5000000"),
+            (Code::ResourceExhausted, "Received message exceeds the maximum configured message size."),
+            (
+                Code::OutOfRange,
+                "Error, decoded message length too large: found 5 bytes, the limit is: 4 bytes",
+            ),
+        ] {
+            let answer = unwilling("http://c", &Status::new(code, message), &Secrets::default()).unwrap();
+            assert!(matches!(answer, Answer::Refused { fault: Fault::Size, .. }), "{answer:?}");
+        }
+    }
+
+    #[test]
     fn a_receiver_that_is_full_says_when_it_is_not() {
         let details = ErrorDetails::with_retry_info(Some(Duration::from_secs(9)));
         let status = Status::with_error_details(Code::ResourceExhausted, "full", details);
-        let Ok(Answer::Retryable { after, .. }) = unwilling("http://c", &status) else { panic!() };
+        let Ok(Answer::Retryable { after, .. }) = unwilling("http://c", &status, &Secrets::default()) else {
+            panic!()
+        };
         assert_eq!(after, Some(Duration::from_secs(9)));
     }
 }

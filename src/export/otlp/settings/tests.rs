@@ -152,6 +152,43 @@ fn a_malformed_value_is_a_warning_with_name_and_value_and_counts_as_not_set() {
 }
 
 #[test]
+fn a_known_variable_that_is_not_used_is_said_with_what_is_used_instead() {
+    for (name, value, instead) in [
+        ("OTEL_CONFIG_FILE", "/etc/otel.yaml", "docs/otlp.md"),
+        ("OTEL_EXPORTER_PROMETHEUS_PORT", "9464", "--web"),
+        ("OTEL_BLRP_EXPORT_TIMEOUT", "1000", "OTEL_EXPORTER_OTLP_LOGS_TIMEOUT"),
+        ("OTEL_BLRP_MAX_QUEUE_SIZE", "1", "--event-spool"),
+        ("OTEL_LOG_LEVEL", "debug", "PROBE_LOG"),
+        ("OTEL_EXPORTER_OTLP_LOGS_INSECURE", "true", "scheme"),
+    ] {
+        let (settings, notices) = of(&[ENDPOINT, (name, value)]);
+        assert_eq!(is_on(&settings), (true, true));
+        let [Notice::Warning(text)] = notices.as_slice() else { panic!("{name}: {notices:?}") };
+        assert!(text.starts_with(&format!("{name}={value}: ")) && text.contains(instead), "{text}");
+    }
+    let file = ("OTEL_CONFIG_FILE", "/etc/otel.yaml");
+    assert_eq!(of(&[file]).1.len(), 1, "whoever gives it wants to export");
+    assert_eq!(of(&[("OTEL_LOG_LEVEL", "debug"), ("OTEL_TRACES_SAMPLER", "always_on")]).1, [], "not ours");
+    assert_eq!(of(&[ENDPOINT, ("OTEL_BSP_MAX_QUEUE_SIZE", "1"), ("OTEL_PROPAGATORS", "b3")]).1, []);
+}
+
+#[test]
+fn what_is_too_short_or_too_long_is_clamped_and_said() {
+    for (name, value, used) in [
+        ("OTEL_METRIC_EXPORT_INTERVAL", "99", "100"),
+        ("OTEL_METRIC_EXPORT_INTERVAL", "18446744073709551615", "86400000"),
+        ("OTEL_METRIC_EXPORT_TIMEOUT", "18446744073709551615", "600000"),
+        ("OTEL_EXPORTER_OTLP_METRICS_TIMEOUT", "600001", "600000"),
+    ] {
+        let (settings, notices) = of(&[ENDPOINT, (name, value)]);
+        assert_eq!(notices, [Notice::Warning(format!("{name}={value}: {used} is used"))]);
+        let metrics = settings.metrics.unwrap();
+        let shown = [settings.interval, settings.export_timeout, metrics.timeout].map(|one| one.as_millis());
+        assert!(shown.contains(&used.parse().unwrap()), "{shown:?}");
+    }
+}
+
+#[test]
 fn every_value_is_read_and_a_signals_own_goes_first() {
     let settings = quiet(&[
         ENDPOINT,

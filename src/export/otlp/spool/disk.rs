@@ -1,14 +1,18 @@
 //! Events in files: a line is the checksum of a JSON text and that text. Files are only appended to, and removed as a whole.
 //!
 //! A batch is on the disk (`fdatasync`) before the next is taken. How far the receiver has come is in the file `delivered`,
-//! without such care: after a crash some events may come once more, with the same id.
+//! without such care: after a crash some events may come once more, with the same id. Its first line is the first file that has
+//! something left and up to which byte it has been delivered; each further line is another file of which that has to be known.
+//!
+//! A file that cannot be read is tried again a few times, and left alone then until an agent starts that can read it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt::Write as _;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use super::SpoolError;
+use super::{Skipped, SpoolError};
 use crate::export::events::Event;
 
 const DELIVERED: &str = "delivered";
@@ -16,18 +20,16 @@ const LOCK: &str = "lock";
 /// A longer line is no event of ours.
 const LONGEST_LINE: u64 = 1024 * 1024;
 
-/// A place in the files: before this byte everything is delivered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct Cursor {
-    segment: u64,
-    byte: u64,
-}
+/// So often in a row a file is tried that cannot be read.
+pub(super) const READ_ATTEMPTS: u32 = 5;
 
 /// One file.
 #[derive(Debug)]
 struct Segment {
     number: u64,
     bytes: u64,
+    /// Before this byte everything is delivered.
+    begin: u64,
     /// Events that are not delivered.
     left: u64,
 }
@@ -42,9 +44,13 @@ pub(super) struct Disk {
     open: Option<File>,
     /// Never used twice.
     next_number: u64,
-    cursor: Cursor,
-    /// Handed out, each with where it begins (its segment) and ends.
-    flight: Vec<(Event, u64, Cursor)>,
+    /// Handed out, each with its segment and the byte where it ends.
+    flight: Vec<(Event, u64, u64)>,
+    /// Files that cannot be read. They are kept while there is room.
+    aside: Vec<Segment>,
+    /// How often in a row the first file could not be read.
+    failures: u32,
+    skipped: Vec<Skipped>,
     full: u64,
     unreadable: u64,
     _lock: File,
@@ -69,8 +75,10 @@ impl Disk {
             segments: VecDeque::new(),
             open: None,
             next_number: 0,
-            cursor: Cursor::default(),
             flight: Vec::new(),
+            aside: Vec::new(),
+            failures: 0,
+            skipped: Vec::new(),
             full: 0,
             unreadable: 0,
             _lock: lock,
@@ -82,43 +90,62 @@ impl Disk {
     /// What an earlier process left.
     fn find(&mut self) -> io::Result<()> {
         let delivered = std::fs::read_to_string(self.directory.join(DELIVERED)).unwrap_or_default();
-        let mut numbers = delivered.split_whitespace().map_while(|number| number.parse().ok());
-        if let (Some(segment), Some(byte)) = (numbers.next(), numbers.next()) {
-            self.cursor = Cursor { segment, byte };
-        }
+        let lines = delivered.lines().map_while(|line| {
+            let (segment, byte) = line.split_once(' ')?;
+            Some((segment.parse::<u64>().ok()?, byte.parse::<u64>().ok()?))
+        });
+        let lines: Vec<_> = lines.collect();
+        let first = lines.first().map_or(0, |(segment, _)| *segment);
+        let delivered: BTreeMap<u64, u64> = lines.into_iter().collect();
         let mut found = Vec::new();
         for entry in std::fs::read_dir(&self.directory)? {
             let entry = entry?;
             if let Some(number) = number(&entry.file_name().to_string_lossy()) {
-                found.push((number, entry.metadata()?.len()));
+                found.push((number, entry.metadata().map_or(0, |metadata| metadata.len())));
             }
         }
         found.sort_unstable();
         let last = found.last().map_or(0, |(number, _)| *number);
-        self.next_number = last.max(self.cursor.segment) + 1;
+        self.next_number = last.max(first).saturating_add(1);
         for (number, bytes) in found {
-            if number < self.cursor.segment {
+            let known = delivered.get(&number);
+            if number < first && known.is_none() {
                 // Delivered; only its removal was missed.
-                std::fs::remove_file(self.path(number))?;
+                let _ = std::fs::remove_file(self.path(number));
                 continue;
             }
+            let begin = known.copied().unwrap_or(0);
             let (mut left, mut unreadable) = (0, 0);
-            let begin = if number == self.cursor.segment { self.cursor.byte.min(bytes) } else { 0 };
-            self.read(number, begin, |line, _| {
+            let read = self.read(number, begin, |line, _| {
                 match line {
                     Ok(_) => left += 1,
                     Err(()) => unreadable += 1,
                 }
                 true
-            })?;
+            });
             self.unreadable += unreadable;
-            self.segments.push_back(Segment { number, bytes, left });
-        }
-        if let Some(first) = self.segments.front().filter(|first| first.number > self.cursor.segment) {
-            self.cursor = Cursor { segment: first.number, byte: 0 };
+            let segment = Segment { number, bytes, begin, left };
+            match read {
+                Ok(()) => self.segments.push_back(segment),
+                Err(error) => self.set_aside(segment, &error),
+            }
         }
         self.make_room(0);
+        self.note_delivered();
         Ok(())
+    }
+
+    /// What cannot be read counts as lost, at least one event, although it may come back.
+    fn set_aside(&mut self, segment: Segment, error: &io::Error) {
+        self.unreadable += segment.left.max(1);
+        let (path, why) = (self.path(segment.number), error.to_string());
+        self.skipped.push(Skipped { path, why });
+        self.aside.push(segment);
+    }
+
+    /// Files that were left alone since this was asked last.
+    pub(super) fn skipped(&mut self) -> Vec<Skipped> {
+        std::mem::take(&mut self.skipped)
     }
 
     pub(super) fn directory(&self) -> &Path {
@@ -195,14 +222,24 @@ impl Disk {
         self.next_number += 1;
         // The name of a new file has to last as well. Where a directory cannot be synchronised there is nothing better.
         let _ = File::open(&self.directory).and_then(|directory| directory.sync_all());
-        self.segments.push_back(Segment { number, bytes: 0, left: 0 });
+        self.segments.push_back(Segment { number, bytes: 0, begin: 0, left: 0 });
         Ok(file)
     }
 
-    /// Removes the oldest files until so many bytes more may be written.
+    /// Removes files until so many bytes more may be written: those that nobody can read, and the oldest.
     fn make_room(&mut self, more: u64) {
-        while self.segments.iter().map(|segment| segment.bytes).sum::<u64>() + more > self.limit {
-            let Some(oldest) = self.segments.pop_front() else { return };
+        let bytes = |disk: &Self| -> u64 {
+            disk.aside.iter().chain(&disk.segments).map(|segment| segment.bytes).sum()
+        };
+        let mut is_news = false;
+        while bytes(self) + more > self.limit {
+            is_news = true;
+            if !self.aside.is_empty() {
+                let unreadable = self.aside.remove(0);
+                let _ = std::fs::remove_file(self.path(unreadable.number));
+                continue;
+            }
+            let Some(oldest) = self.segments.pop_front() else { break };
             if self.segments.is_empty() {
                 self.open = None;
             }
@@ -210,10 +247,9 @@ impl Disk {
             let handed_out = self.flight.iter().filter(|(_, segment, _)| *segment == oldest.number).count();
             self.full += oldest.left.saturating_sub(u64::try_from(handed_out).unwrap_or(u64::MAX));
             let _ = std::fs::remove_file(self.path(oldest.number));
-            if self.cursor.segment <= oldest.number {
-                let next = self.segments.front().map_or(self.next_number, |next| next.number);
-                self.move_to(Cursor { segment: next, byte: 0 });
-            }
+        }
+        if is_news {
+            self.note_delivered();
         }
     }
 
@@ -223,9 +259,7 @@ impl Disk {
 
     /// See [`super::Spool::batch`].
     pub(super) fn batch(&mut self, at_most: usize) -> Vec<Event> {
-        if self.flight.is_empty() {
-            self.fill(at_most);
-        }
+        while self.flight.is_empty() && self.fill(at_most) {}
         if self.flight.len() > at_most {
             let rest = self.flight.split_off(at_most);
             let lost = rest.iter().filter(|(_, segment, _)| !self.is_there(*segment)).count();
@@ -234,58 +268,76 @@ impl Disk {
         self.flight.iter().map(|(event, ..)| event.clone()).collect()
     }
 
-    fn fill(&mut self, at_most: usize) {
-        let numbers: Vec<u64> = self.segments.iter().map(|segment| segment.number).collect();
-        let mut flight = Vec::new();
-        for number in numbers {
+    /// Whether it is worth while to try again at once.
+    fn fill(&mut self, at_most: usize) -> bool {
+        let places: Vec<_> = self.segments.iter().map(|segment| (segment.number, segment.begin)).collect();
+        let (mut flight, mut failed) = (Vec::new(), None);
+        for (number, begin) in places {
             if flight.len() >= at_most {
                 break;
             }
-            let begin = if number == self.cursor.segment { self.cursor.byte } else { 0 };
             let read = self.read(number, begin, |line, end| {
                 // Those that are no events were counted when the files were found.
                 if let Ok(event) = line {
-                    flight.push((event, number, Cursor { segment: number, byte: end }));
+                    flight.push((event, number, end));
                 }
                 flight.len() < at_most
             });
-            if read.is_err() {
-                self.give_up(number, &flight);
+            if let Err(error) = read {
+                failed = Some((number, error));
+                break;
             }
         }
         self.flight = flight;
-        if self.flight.is_empty() {
-            // Whatever spoilt them since they were written: nobody can read them.
-            self.unreadable += self.waiting();
-            self.segments.iter_mut().for_each(|segment| segment.left = 0);
-            self.settle();
+        match failed {
+            // What stands before it goes first.
+            _ if !self.flight.is_empty() => {
+                self.failures = 0;
+                false
+            }
+            Some((number, error)) => self.cannot_read(number, &error),
+            None => {
+                // Whatever spoilt them since they were written: nobody can read them.
+                self.unreadable += self.waiting();
+                self.segments.iter_mut().for_each(|segment| segment.left = 0);
+                self.settle();
+                false
+            }
         }
     }
 
-    /// A file that cannot be read any more.
-    fn give_up(&mut self, number: u64, read: &[(Event, u64, Cursor)]) {
-        let read = read.iter().filter(|(_, segment, _)| *segment == number).count();
-        if let Some(segment) = self.segments.iter_mut().find(|segment| segment.number == number) {
-            let read = u64::try_from(read).unwrap_or(u64::MAX);
-            self.unreadable += segment.left.saturating_sub(read);
-            segment.left = read.min(segment.left);
+    /// It may be read the next time; if not, those after it must not wait for it. Whether it is not in the way any more.
+    fn cannot_read(&mut self, number: u64, error: &io::Error) -> bool {
+        let is_gone = error.kind() == io::ErrorKind::NotFound;
+        self.failures += 1;
+        if !is_gone && self.failures < READ_ATTEMPTS {
+            return false;
         }
-        if self.segments.back().is_some_and(|last| last.number == number) {
+        self.failures = 0;
+        let Some(place) = self.segments.iter().position(|segment| segment.number == number) else {
+            return false;
+        };
+        if place + 1 == self.segments.len() {
             self.open = None;
         }
+        if let Some(segment) = self.segments.remove(place) {
+            if is_gone {
+                self.unreadable += segment.left;
+            } else {
+                self.set_aside(segment, error);
+            }
+            self.note_delivered();
+        }
+        true
     }
 
     /// See [`super::Spool::settle`].
     pub(super) fn settle(&mut self) {
-        let flight = std::mem::take(&mut self.flight);
-        for (_, number, _) in &flight {
-            if let Some(segment) = self.segments.iter_mut().find(|segment| segment.number == *number) {
+        for (_, number, end) in std::mem::take(&mut self.flight) {
+            if let Some(segment) = self.segments.iter_mut().find(|segment| segment.number == number) {
                 segment.left = segment.left.saturating_sub(1);
+                segment.begin = end;
             }
-        }
-        let mut cursor = flight.last().map_or(self.cursor, |(.., end)| *end);
-        if !self.is_there(cursor.segment) {
-            cursor = self.cursor;
         }
         while self.segments.front().is_some_and(|first| first.left == 0) {
             let Some(done) = self.segments.pop_front() else { break };
@@ -293,20 +345,20 @@ impl Disk {
                 self.open = None;
             }
             let _ = std::fs::remove_file(self.path(done.number));
-            if cursor.segment <= done.number {
-                let next = self.segments.front().map_or(self.next_number, |next| next.number);
-                cursor = Cursor { segment: next, byte: 0 };
-            }
         }
-        self.move_to(cursor);
+        self.note_delivered();
     }
 
     /// Where this fails some events come once more after a restart.
-    fn move_to(&mut self, cursor: Cursor) {
-        self.cursor = cursor;
+    fn note_delivered(&self) {
+        let first = self.segments.front().map_or((self.next_number, 0), |first| (first.number, first.begin));
+        let mut text = format!("{} {}\n", first.0, first.1);
+        let others = self.segments.iter().skip(1).filter(|segment| segment.begin > 0);
+        for segment in others.chain(&self.aside) {
+            let _ = writeln!(text, "{} {}", segment.number, segment.begin);
+        }
         let (new, path) = (self.directory.join("delivered.new"), self.directory.join(DELIVERED));
-        let _ = std::fs::write(&new, format!("{} {}\n", cursor.segment, cursor.byte))
-            .and_then(|()| std::fs::rename(&new, &path));
+        let _ = std::fs::write(&new, text).and_then(|()| std::fs::rename(&new, &path));
     }
 
     pub(super) fn waiting(&self) -> u64 {

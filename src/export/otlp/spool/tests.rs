@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use super::disk::READ_ATTEMPTS;
 use super::*;
 use crate::export::events::Gravity;
 
@@ -196,4 +197,86 @@ fn files_that_somebody_spoils_meanwhile_are_counted_and_hold_nothing_up() {
     assert_eq!((spool.batch(9), spool.waiting(), spool.dropped().unreadable), (Vec::new(), 0, 3));
     spool.put(events(3..4));
     assert_eq!(ids(&spool.batch(9)), ["id-3"]);
+}
+
+/// What cannot be read: a directory where the file was.
+fn hide(path: &Path) -> impl FnOnce() + use<> {
+    let (path, kept) = (path.to_owned(), path.with_extension("kept"));
+    std::fs::rename(&path, &kept).unwrap();
+    std::fs::create_dir(&path).unwrap();
+    move || {
+        std::fs::remove_dir(&path).unwrap();
+        std::fs::rename(&kept, &path).unwrap();
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_read_for_a_moment_costs_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut spool = Spool::open(directory.path(), Limits::default()).unwrap();
+    spool.put(events(0..3));
+    let (name, _) = files(directory.path()).remove(0);
+    let show = hide(&directory.path().join(name));
+    assert_eq!((spool.batch(9), spool.waiting()), (Vec::new(), 3));
+    assert_eq!((spool.batch(9), spool.waiting()), (Vec::new(), 3));
+    show();
+    assert_eq!(ids(&spool.batch(9)), ["id-0", "id-1", "id-2"]);
+    spool.settle();
+    assert_eq!((spool.waiting(), spool.dropped(), spool.skipped()), (0, Dropped::default(), Vec::new()));
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_skipped_counted_kept_and_delivered_by_whoever_can_read_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let mut spool = Spool::open(directory, Limits { segment_bytes: 1, ..Limits::default() }).unwrap();
+    spool.put(events(0..2));
+    spool.put(events(2..4));
+    spool.put(events(4..5));
+    assert_eq!(ids(&spool.batch(1)), ["id-0"]);
+    spool.settle();
+    let first = directory.join(&files(directory)[0].0);
+    let show = hide(&first);
+    let batches: Vec<_> = (0..READ_ATTEMPTS).map(|_| spool.batch(1)).collect();
+    assert!(batches[..batches.len() - 1].iter().all(Vec::is_empty), "{batches:?}");
+    assert_eq!(ids(batches.last().unwrap()), ["id-2"]);
+    spool.settle();
+    assert_eq!((spool.waiting(), spool.dropped().unreadable), (2, 1));
+    let skipped = spool.skipped();
+    assert_eq!(skipped.iter().map(|one| &one.path).collect::<Vec<_>>(), [&first]);
+    assert!(skipped[0].why.contains("directory"), "{skipped:?}");
+    drop(spool);
+    // Nor does it hinder the next one from starting.
+    let mut spool = Spool::open(directory, Limits::default()).unwrap();
+    assert_eq!((spool.waiting(), spool.dropped().unreadable, spool.skipped().len()), (2, 1, 1));
+    assert_eq!(ids(&spool.batch(1)), ["id-3"]);
+    drop(spool);
+    show();
+    let mut spool = Spool::open(directory, Limits::default()).unwrap();
+    assert_eq!(ids(&spool.batch(9)), ["id-1", "id-3", "id-4"], "and each once");
+    assert_eq!((spool.dropped(), spool.skipped()), (Dropped::default(), Vec::new()));
+    spool.settle();
+    assert_eq!((spool.waiting(), files(directory).len()), (0, 0));
+}
+
+#[test]
+fn what_cannot_be_read_makes_room_first() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    std::fs::create_dir(directory.join("events-0000000001.jsonl")).unwrap();
+    let limits = Limits { disk_bytes: 4600, ..small() };
+    let mut spool = Spool::open(directory, limits).unwrap();
+    assert_eq!((spool.waiting(), spool.dropped().unreadable), (0, 1), "nobody knows how many");
+    spool.put(events(0..3));
+    assert_eq!((ids(&spool.batch(9)), spool.dropped().full), (vec!["id-0", "id-1", "id-2"], 0));
+}
+
+#[test]
+fn a_file_that_somebody_removed_is_lost_and_holds_nothing_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut spool = Spool::open(directory.path(), Limits { segment_bytes: 1, ..Limits::default() }).unwrap();
+    spool.put(events(0..2));
+    spool.put(events(2..3));
+    std::fs::remove_file(directory.path().join(&files(directory.path())[0].0)).unwrap();
+    assert_eq!((ids(&spool.batch(9)), spool.dropped().unreadable), (vec!["id-2"], 2));
 }

@@ -1,0 +1,97 @@
+// What is read first: the verdict, and what stands out.
+
+import {byId, el, setAttribute, setText} from "./dom.js";
+import {bareLoss, budgetWords, instant, kindWord, many, ms, severityOf, sinceWords, span, stateOf} from "./words.js";
+import {culprit, homeRegion, misplaced, worstPaths} from "./shape.js";
+import {severityChip, sortedFindings} from "./lists.js";
+import {stateChip} from "./compare.js";
+
+const LINKS = {
+  connecting: "connecting", live: "live", polling: "live, by polling", stalled: "stalled", paused: "paused while hidden",
+  locked: "waits for a token", report: "a report, not live",
+};
+const WORST_SHOWN = 5;
+const FINDINGS_SHOWN = 3;
+
+export function drawBanner(store, link) {
+  const {meta, verdict} = store;
+  const now = store.now();
+  setText(byId("connection-words"), link === "stalled" && store.at ? `stalled: nothing came for ${span(now - store.at)}` : LINKS[link]);
+  setAttribute(byId("connection"), "data-link", link);
+  if (!meta) {
+    const words = {stalled: "No answer from the agent", locked: "Locked"}[link] ?? "Connecting…";
+    setText(byId("verdict-headline"), words);
+    setText(byId("verdict-words"), link === "stalled" ? "It is tried again and again. Is the agent running, and may this browser reach it?" : "");
+    return;
+  }
+  const state = stateOf(verdict?.state);
+  const isNamed = stateOf(verdict?.state).headline;
+  setAttribute(byId("banner"), "data-state", store.stalled ? "stale" : verdict?.state ?? "unknown");
+  setText(byId("verdict-sign"), store.stalled ? stateOf("stale").sign : state.sign);
+  setText(byId("verdict-headline"), store.stalled ? `${isNamed}, when last heard` : isNamed);
+  setText(byId("verdict-words"), verdict?.words ?? "");
+  const since = verdict?.since ? `${sinceWords(verdict.since, now)} · ` : "";
+  setText(byId("verdict-since"), `${since}as of ${instant(meta.generated_at && store.at ? store.at : now, now)}`);
+  const {vantage} = meta;
+  const where = [vantage?.zone ?? vantage?.region, vantage?.node].filter(Boolean).join(", ");
+  setText(byId("vantage"), `as seen by ${vantage?.agent ?? "this agent"}${where ? ` (${where})` : ""}`);
+  setText(document.querySelector("title"), `${state.sign} ${state.headline} · ${vantage?.agent ?? "probe"}`);
+}
+
+function pathLine(store, cell, open) {
+  const figure = cell.state === "unreachable" ? `${bareLoss(cell.loss)} % lost` : `p95 ${ms(cell.p95_us)} of ${budgetWords(cell.budget_us)}`;
+  return el("li", {}, el("button", {type: "button", class: "path-line", onclick: () => open(cell)},
+    stateChip(cell.state), el("span", {class: "path-name"}, `${cell.source} → ${cell.target}`), el("small", {}, kindWord(cell.kind)),
+    el("span", {class: "number"}, figure), el("small", {class: "quiet"}, cell.state === "ok" ? "" : cell.reason)));
+}
+
+// Loud when something is wrong, one line when nothing is.
+export class Attention {
+  constructor(store, on) {
+    this.store = store;
+    this.on = on;
+    this.node = byId("attention");
+  }
+
+  show() {
+    const {store} = this;
+    const worst = worstPaths(store, WORST_SHOWN);
+    const bad = worst.filter((cell) => stateOf(cell.state).rank > 0);
+    const findings = sortedFindings(store.findings).filter((finding) => finding.news !== false && severityOf(finding.severity).rank < 2);
+    const wrong = [...misplaced(store)];
+    const sick = culprit(store);
+    const seen = JSON.stringify([worst, findings, wrong, sick]);
+    if (seen === this.seen) return;
+    this.seen = seen;
+    const held = this.node.contains(document.activeElement) ? [...this.node.querySelectorAll("button")].indexOf(document.activeElement) : -1;
+    this.node.hidden = worst.length === 0 && findings.length === 0;
+    const blocks = [];
+    if (wrong.length) blocks.push(this.#wrong(wrong));
+    if (sick) {
+      blocks.push(el("p", {class: "call"}, el("i", {"aria-hidden": "true"}, "◎"), el("span", {}, el("b", {}, sick.name),
+        ` is an end of ${sick.count === sick.bad ? "all" : `${sick.count} of`} ${many(sick.bad, "path", "paths")} over budget or without an answer.`)));
+    }
+    if (bad.length) {
+      blocks.push(el("div", {class: "block"}, el("h2", {}, "Worst paths"), el("ol", {class: "worst"}, ...bad.map((cell) => pathLine(store, cell, this.on.open)))));
+    } else if (worst.length) {
+      blocks.push(el("div", {class: "block quiet-block"}, el("h2", {}, "Slowest"), el("ol", {class: "worst"}, pathLine(store, worst[0], this.on.open))));
+    }
+    if (findings.length) blocks.push(this.#findings(findings));
+    this.node.replaceChildren(...blocks);
+    if (held >= 0) (this.node.querySelectorAll("button")[held] ?? byId("matrix")).focus({preventScroll: true});
+  }
+
+  #wrong(wrong) {
+    const shown = wrong.slice(0, 4).map(([name, region]) => `${name} in ${region}`).join(", ");
+    const more = wrong.length > 4 ? ` and ${wrong.length - 4} more` : "";
+    return el("p", {class: "call is-wrong"}, el("i", {"aria-hidden": "true"}, "⚑"),
+      el("span", {}, el("b", {}, "Wrong region: "), `${shown}${more}. Most of coderd is in ${homeRegion(this.store)}.`));
+  }
+
+  #findings(findings) {
+    const rest = findings.length - FINDINGS_SHOWN;
+    return el("div", {class: "block"}, el("h2", {}, "Findings"), el("ul", {class: "brief"},
+      ...findings.slice(0, FINDINGS_SHOWN).map((finding) => el("li", {}, severityChip(finding.severity), el("span", {class: "brief-words"}, el("b", {}, finding.code), " ", finding.evidence)))),
+    el("button", {type: "button", class: "as-link", onclick: this.on.findings}, rest > 0 ? `All findings, ${rest} more` : "What to do about it"));
+  }
+}

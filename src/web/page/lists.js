@@ -1,0 +1,156 @@
+// What stands below the matrix: findings, placement, agents, events.
+
+import {byId, docsLink, el, setText} from "./dom.js";
+import {instant, many, placeWords, severityOf, sinceWords, span, stateOf} from "./words.js";
+import {misplaced} from "./shape.js";
+
+const TABS = [["findings", "Findings"], ["placement", "Placement"], ["agents", "Agents"], ["events", "Events"]];
+
+export function severityChip(severity) {
+  const known = severityOf(severity);
+  return el("span", {class: "chip", "data-severity": known.word}, el("i", {"aria-hidden": "true"}, known.sign), known.word);
+}
+
+function vantageWords(vantage) {
+  const list = [vantage ?? []].flat();
+  return list.map((one) => (typeof one === "string" ? one : [one.agent, one.node && `on ${one.node}`].filter(Boolean).join(" "))).join(", ");
+}
+
+export function sortedFindings(findings) {
+  return [...findings].sort((a, b) => Number(b.news !== false) - Number(a.news !== false) || severityOf(a.severity).rank - severityOf(b.severity).rank);
+}
+
+function findingCard(finding, now) {
+  const seen = [vantageWords(finding.vantage) && `seen by ${vantageWords(finding.vantage)}`, sinceWords(finding.since, now),
+    finding.news === false && "not news yet: it has to last a little"].filter(Boolean).join(" · ");
+  return el("li", {class: "finding", "data-severity": severityOf(finding.severity).word},
+    el("p", {class: "finding-head"}, severityChip(finding.severity), " ", el("b", {}, finding.code), " ", el("span", {}, (finding.subjects ?? []).join(", "))),
+    el("p", {}, finding.evidence), el("p", {class: "remedy"}, el("b", {}, "Do: "), finding.remedy),
+    el("p", {class: "quiet"}, seen, seen ? " · " : "", docsLink(finding.docs, "documentation")));
+}
+
+function findingsTab(store) {
+  if (store.findings.length === 0) return el("p", {class: "hint"}, "No findings: nothing is wrong with who stands where, as far as anybody can see.");
+  return el("ul", {class: "findings"}, ...sortedFindings(store.findings).map((finding) => findingCard(finding, store.now())));
+}
+
+function table(caption, heads, rows) {
+  return el("div", {class: "box small", tabindex: "0", role: "region", "aria-label": caption}, el("table", {class: "plain"}, el("caption", {class: "vh"}, caption),
+    el("thead", {}, el("tr", {}, ...heads.map((words) => el("th", {scope: "col"}, words)))),
+    el("tbody", {}, ...rows.map(([first, ...rest]) => el("tr", {}, el("th", {scope: "row"}, first), ...rest.map((cell) => el("td", {}, cell ?? "–")))))));
+}
+
+const STANCES = {
+  agrees: "its sources agree", unknown: "nobody said where", differs: "its sources disagree", beside: "stands beside a server",
+};
+const TRUST = {4: "cloud", 3: "machine's label", 2: "a person"};
+
+function sourceWords(source) {
+  const place = [source.region, source.zone].filter(Boolean).join(" · ");
+  const trust = source.confidence;
+  const told = typeof trust === "number" ? `trust ${trust}${TRUST[trust] ? `, ${TRUST[trust]}` : ""}` : trust;
+  return el("li", {}, el("b", {}, source.source ?? "somebody"), place ? ` says ${place}` : "", told ? ` (${told})` : "", source.says ? `: ${source.says}` : "");
+}
+
+function placementTab(store) {
+  const wrong = misplaced(store);
+  const placed = store.placement?.placed;
+  if (!placed) return el("p", {class: "hint"}, store.placementError ? `Placement could not be read: ${store.placementError}` : "Reading who stands where…");
+  if (placed.length === 0) return el("p", {class: "hint"}, "Nobody is known yet.");
+  return table("Who stands where, and who says so", ["Name", "Role", "Where", "Node", "Sources"], placed.map((one) => [
+    el("span", {}, wrong.has(one.name) ? el("span", {class: "flag wrong"}, "⚑ wrong region ") : null, one.name),
+    [one.role ?? "–", one.is_agent ? " · agent" : ""].join(""), placeWords(one), one.node,
+    el("div", {}, el("span", {class: one.stance === "differs" ? "flag wrong" : "quiet"}, STANCES[one.stance] ?? String(one.stance ?? "").replaceAll("_", " ")),
+      one.sources?.length ? el("ul", {class: "tight"}, ...one.sources.map(sourceWords)) : null),
+  ]));
+}
+
+function agentWords(store, agent) {
+  const words = [];
+  if (agent.name === store.meta?.vantage?.agent) words.push("this page's own");
+  if (agent.stale || store.stalled) words.push(`not heard of for ${span(store.silence(agent))}: its figures are history`);
+  if (agent.starved) words.push("starved: it gets too little CPU, so its figures decide nothing");
+  if (agent.is_idle) words.push("standby: no server beside it; it answers others and keeps a few links");
+  return words.length ? words.join(" · ") : "measuring";
+}
+
+function agentsTab(store) {
+  const agents = [...store.agents.values()];
+  if (agents.length === 0) return el("p", {class: "hint"}, "No agent has told anything yet.");
+  const trouble = (agent) => Number(agent.stale) * 2 + Number(agent.starved);
+  agents.sort((a, b) => trouble(b) - trouble(a) || Number(a.is_idle) - Number(b.is_idle) || a.name.localeCompare(b.name, "en", {numeric: true}));
+  return table("Agents", ["Agent", "State", "Role", "Where", "Node", "Links", "Version"], agents.map((agent) => [
+    agent.name, el("span", {class: agent.stale || agent.starved ? "flag wrong" : ""}, agent.stale ? "… " : agent.starved ? "◔ " : "", agentWords(store, agent)),
+    agent.role ?? (agent.is_idle ? "standby" : "–"), placeWords(agent), agent.node, String(agent.links ?? "–"), agent.version,
+  ]));
+}
+
+const EVENT_SIGNS = {error: ["×", "fail"], warn: ["▲", "warning"], info: ["i", "information"]};
+
+function attributeWords(attributes) {
+  return Object.entries(attributes ?? {}).filter(([name]) => !["source", "evidence", "target_kind"].includes(name))
+    .map(([name, value]) => `${name} ${typeof value === "object" ? JSON.stringify(value) : value}`).join(" · ");
+}
+
+export function eventList(events, now, otherwise) {
+  if (events.length === 0) return el("p", {class: "hint"}, otherwise);
+  return el("ol", {class: "events"}, ...events.map((event) => {
+    const [sign, css] = EVENT_SIGNS[event.severity] ?? EVENT_SIGNS.info;
+    const known = stateOf(event.attributes?.to);
+    const move = event.attributes?.from && event.attributes?.to ? `${event.attributes.from} → ${event.attributes.to}` : "";
+    const who = [event.attributes?.source, event.attributes?.target].filter(Boolean).join(" → ");
+    return el("li", {}, el("time", {datetime: event.at}, instant(event.at, now)),
+      el("span", {class: "chip bare", "data-severity": css}, el("i", {"aria-hidden": "true"}, move ? known.sign : sign), event.severity),
+      el("span", {class: "event-words"}, el("b", {}, event.body || event.event), who ? ` ${who}` : "", move ? ` · ${move}` : "",
+        event.attributes?.evidence ? ` · ${event.attributes.evidence}` : "",
+        move ? null : el("small", {}, ` ${attributeWords(event.attributes)}`)));
+  }));
+}
+
+export class Tabs {
+  constructor(store, choose) {
+    this.store = store;
+    this.body = byId("tab-body");
+    this.buttons = new Map(TABS.map(([name, words]) => [name, el("button", {
+      type: "button", role: "tab", id: `tab-${name}`, "aria-controls": "tab-body", onclick: () => choose(name),
+    }, words, el("span", {class: "count"}))]));
+    const list = byId("tabs");
+    list.append(...this.buttons.values());
+    list.addEventListener("keydown", (event) => {
+      const names = [...this.buttons.keys()];
+      const to = {ArrowRight: 1, ArrowLeft: -1}[event.key];
+      if (!to) return;
+      const next = names[(names.indexOf(this.tab) + to + names.length) % names.length];
+      choose(next);
+      this.buttons.get(next).focus();
+    });
+  }
+
+  show(tab) {
+    const {store} = this;
+    const counts = {
+      findings: store.findings.length, placement: store.placement?.placed?.length ?? "", agents: store.agents.size, events: store.events.length,
+    };
+    for (const [name, button] of this.buttons) {
+      setText(button.lastChild, String(counts[name]));
+      button.setAttribute("aria-selected", String(name === tab));
+      button.tabIndex = name === tab ? 0 : -1;
+    }
+    this.tab = tab;
+    const about = {
+      findings: [store.findings], placement: [store.placement, store.placementError, store.shape],
+      agents: [[...store.agents.values()].map(({told_at, heard_ago_us, ...agent}) => agent), store.stalled], events: [store.events.map((event) => event.id)],
+    }[tab];
+    // Ages are written anew every quarter of a minute, or whenever something else is to be told.
+    const seen = JSON.stringify([tab, about, Math.floor(store.now() / 15_000)]);
+    if (seen === this.seen || (this.tabShown === tab && this.body.contains(document.activeElement) && document.activeElement !== this.body)) return;
+    this.seen = seen;
+    this.tabShown = tab;
+    this.body.setAttribute("aria-labelledby", `tab-${tab}`);
+    const scroll = this.body.querySelector(".box")?.scrollLeft ?? 0;
+    this.body.replaceChildren({findings: findingsTab, placement: placementTab, agents: agentsTab,
+      events: () => eventList(store.events, store.now(), "Nothing has happened yet that is remembered.")}[tab](store));
+    const box = this.body.querySelector(".box");
+    if (box) box.scrollLeft = scroll;
+  }
+}
