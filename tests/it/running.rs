@@ -123,7 +123,10 @@ fn a_report_is_one_page_with_the_past_of_a_path_and_asks_nobody() {
     }
     let json = pair.ask(&["report"], &["-o", "json"]).json();
     assert_eq!(json["snapshot"]["cells"][0]["state"], "breach", "{json:#}");
-    assert!(json["placement"]["placed"].is_array() && json["paths"][0]["history"]["bins"].is_array(), "{json:#}");
+    assert!(
+        json["placement"]["placed"].is_array() && json["paths"][0]["history"]["bins"].is_array(),
+        "{json:#}"
+    );
     let markdown = pair.ask(&["report"], &["-o", "markdown"]).stdout;
     assert!(markdown.contains("| coderd-1 | ▲2") && markdown.contains("\n| when | what |\n"), "{markdown}");
 }
