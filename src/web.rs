@@ -28,6 +28,7 @@ use crate::mesh::standing::Standing;
 mod access;
 mod api;
 mod line;
+mod page;
 mod query;
 mod stream;
 
@@ -86,7 +87,7 @@ pub fn figures(
 ///
 /// `/healthz`: 200 as long as the process lives, whatever the network does. `/readyz`: 200 while it answers echoes,
 /// else 503 with the reason. `/metrics`: all figures for Prometheus, as text or as OpenMetrics, in gzip for who takes it.
-/// `/api/v1/…`: documents, described by `/api/v1/openapi.json`. All but the first two are for who knows the token, where there is one.
+/// `/api/v1/…`: documents, described by `/api/v1/openapi.json`. `/`: the page that shows them. All but the first two are for who knows the token, where there is one.
 pub async fn serve(
     listener: TcpListener,
     access: Access,
@@ -111,6 +112,7 @@ pub async fn serve(
         .route("/api/v1/config", get(api::config))
         .with_state(api::Api::new(asking))
         .route("/api/v1/openapi.json", get(api::openapi))
+        .merge(page::routes())
         .fallback(api::unknown)
         .layer(from_fn_with_state(token, access::check));
     let routes = Router::new()

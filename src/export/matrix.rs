@@ -61,7 +61,7 @@ impl Figure {
     fn write(self, value: f64) -> String {
         let value = if self == Self::Loss { value * 100.0 } else { value / 1000.0 };
         match value {
-            value if value == 0.0 => "0".to_owned(),
+            0.0 => "0".to_owned(),
             value if value < 1.0 => format!("{value:.3}"),
             value if value < 10.0 => format!("{value:.2}"),
             value if value < 100.0 => format!("{value:.1}"),

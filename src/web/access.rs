@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Request, State};
-use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, WWW_AUTHENTICATE};
+use axum::http::header::{ACCEPT, AUTHORIZATION, CACHE_CONTROL, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -170,6 +170,8 @@ pub(super) async fn check(
     if wanted.is_none_or(|token| knows(request.headers(), &token)) {
         return next.run(request).await;
     }
+    let accepted = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok());
+    let is_person = accepted.is_some_and(|accepted| accepted.contains("text/html"));
     let mut answer = (
         StatusCode::UNAUTHORIZED,
         [(CACHE_CONTROL, "no-store")],
@@ -178,8 +180,12 @@ pub(super) async fn check(
         .into_response();
     let schemes = answer.headers_mut();
     schemes.append(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"probe\""));
-    // A browser knows no other way to ask a person, and sends it with every request of the page from then on.
-    schemes.append(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"probe\", charset=\"UTF-8\""));
+    // A browser knows no other way to ask a person, and sends it with every request of the page from then on. The page itself asks
+    // in a form of its own.
+    if is_person {
+        schemes
+            .append(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"probe\", charset=\"UTF-8\""));
+    }
     answer
 }
 

@@ -268,6 +268,11 @@ pub(super) async fn openapi(headers: HeaderMap) -> Response {
 
 /// What is not there.
 pub(super) async fn unknown() -> Response {
+    nothing()
+}
+
+/// The same at once.
+pub(super) fn nothing() -> Response {
     Fault::Unknown("there is nothing here; /api/v1/openapi.json says what there is".to_owned())
         .into_response()
 }

@@ -283,7 +283,9 @@ fn more_listeners_than_there_is_room_for_are_told_to_come_back_later() {
 
 /// All routes of the web door, as its source has them.
 fn routes() -> Vec<String> {
-    let source = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/web.rs")).unwrap();
+    let read =
+        |file: &str| std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap();
+    let source = read("src/web.rs") + &read("src/web/page.rs");
     let routes = source.split(".route(\"").skip(1).map(|rest| rest.split('"').next().unwrap().to_owned());
     routes.collect()
 }
@@ -388,6 +390,38 @@ fn a_big_answer_is_packed_for_who_takes_it() {
 }
 
 #[test]
+fn the_page_is_served_with_a_strict_policy_and_again_only_when_it_is_another_one() {
+    let agent = Agent::start(&Secret::new());
+    let page = ask(&agent, "/", "");
+    assert_eq!((page.status, page.body.starts_with(b"<!doctype html>")), (200, true));
+    let text = String::from_utf8(page.body.clone()).unwrap();
+    let loads = ["src=\"", "href=\""].iter().flat_map(|word| text.split(word).skip(1));
+    let loads: Vec<_> = loads.map(|rest| rest.split('"').next().unwrap()).collect();
+    for name in
+        loads.into_iter().filter(|name| name.ends_with(".js") || name.ends_with(".css")).chain(["index.html"])
+    {
+        let answer = ask(&agent, &format!("/{name}"), "");
+        assert_eq!(answer.status, 200, "{name}");
+        for line in [
+            "content-security-policy: default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; \
+             base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+            "x-content-type-options: nosniff",
+            "referrer-policy: no-referrer",
+        ] {
+            assert!(answer.head.contains(line), "{name}: {}", answer.head);
+        }
+        let tag = answer.head.lines().find_map(|line| line.strip_prefix("etag: ")).unwrap();
+        let again = ask(&agent, &format!("/{name}"), &format!("If-None-Match: {tag}\r\n"));
+        assert_eq!((again.status, again.body.len()), (304, 0), "{name}");
+        let packed = ask(&agent, &format!("/{name}"), "Accept-Encoding: gzip\r\n");
+        assert!(packed.body.starts_with(&[0x1f, 0x8b]) && packed.body.len() < answer.body.len(), "{name}");
+    }
+    for name in ["/modules.txt", "/..%2f..%2fCargo.toml", "/page/index.html", "/nothing.js"] {
+        assert_eq!(ask(&agent, name, "").status, 404, "{name}");
+    }
+}
+
+#[test]
 fn no_secret_is_among_the_settings() {
     let secret = Secret::new();
     let text = std::fs::read_to_string(&secret.path).unwrap().trim().to_owned();
@@ -398,7 +432,7 @@ fn no_secret_is_among_the_settings() {
     command.args(["--http", "http://127.0.0.1:1/healthz?token=hunter2"]).env("PROBE_MESH_SECRET", &text);
     let agent = Agent::with(&mut command);
     let bearer = "Authorization: Bearer hunter2hunter2hunter2\r\n";
-    for path in routes().iter().filter(|path| !path.contains("stream")) {
+    for path in routes().iter().filter(|path| !path.contains("stream") && !path.contains('{')) {
         let query =
             if path == "/api/v1/path" { "?source=x&target=127.0.0.1:1/coder&kind=postgres" } else { "" };
         let answer = ask(&agent, &format!("{path}{query}"), bearer);
@@ -439,6 +473,8 @@ fn a_token_is_asked_for_by_everything_but_health_and_may_change() {
     }
     assert_eq!(ask(&agent, "/api/v1/matrix", &with("0123456789abcdef")).status, 200);
     assert_eq!(ask(&agent, "/metrics", &format!("Authorization: Basic {basic}\r\n")).status, 200);
+    let person = ask(&agent, "/", "Accept: text/html,*/*\r\n");
+    assert!(person.status == 401 && person.head.contains("www-authenticate: basic"), "{}", person.head);
     // One that cannot be used is not taken over; another one is.
     std::fs::write(&file, "short\n").unwrap();
     until("it is not said", 30, || {
