@@ -23,7 +23,7 @@ pub use ping::{LineOutput, PingArgs};
     long_about = "Measures the round trips between coderd replicas and PostgreSQL and judges them against the 10 ms \
                   that Coder's scaling guide demands.",
     after_help = "Examples:
-  probe demo                                          see it work: three agents and a PostgreSQL on this machine
+  probe demo                                          see it work: a small deployment on this machine
   probe check --postgres-url-file url.txt             is the database close enough?
   probe check --peer coderd-1 --peer coderd-2         are the other replicas?
   probe secret new > mesh-secret                      make the secret that the agents share"
@@ -47,7 +47,7 @@ pub enum Command {
     Report(ReportArgs),
     /// Watch one path live: a line for each round trip
     Ping(PingArgs),
-    /// Show it all on this machine: three agents and a PostgreSQL, no configuration
+    /// Show it all on this machine, with a story; no configuration
     Demo(DemoArgs),
     /// Make a mesh secret
     Secret(SecretArgs),
@@ -244,13 +244,39 @@ pub struct AgentArgs {
 
 /// `probe demo`.
 #[derive(Debug, Clone, Args)]
+#[command(
+    after_help = "Exit codes: 0 the agents found all that happened · 1 they did not, or there was no demo · 2 usage ·
+130/143 stopped by a signal before the story was told once. What the agents say of the deployment counts for nothing."
+)]
 pub struct DemoArgs {
+    /// What happens
+    #[arg(long, value_name = "NAME", default_value = "all")]
+    pub story: DemoStory,
+    /// End after so long, with the report [default: on a terminal until Ctrl-C, elsewhere when the story has been told once]
+    #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
+    pub length: Option<Duration>,
+    /// Say where each agent answers
+    #[arg(short, long)]
+    pub verbose: bool,
     /// Where PostgreSQL's initdb, postgres and pg_ctl are, if neither on PATH nor under /usr/lib/postgresql
     #[arg(long, value_name = "DIR")]
     pub postgres_bin: Option<PathBuf>,
     /// Form of the report on standard output
     #[arg(short, long, value_name = "FORM", default_value = "human")]
     pub output: Output,
+}
+
+/// What happens in the demo.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DemoStory {
+    /// Nothing but a replica in the wrong region
+    Calm,
+    /// A path gets 12 ms longer, and recovers
+    SlowLink,
+    /// A replica is killed, and comes back
+    ReplicaLeaves,
+    /// One after the other
+    All,
 }
 
 /// `probe secret`.

@@ -1,144 +1,163 @@
-//! `probe demo`: three agents and a PostgreSQL on this machine, without configuration, network or root.
+//! `probe demo`: a small deployment on this machine that something happens to, without configuration, network or root.
 //!
-//! Each agent has its measuring thread and its sockets as it would have in a process of its own; all echoes really go
-//! through loopback with mutual TLS under a mesh secret that lives as long as the demo.
+//! Each agent has its threads and its sockets as it would have in a process of its own, and answers at a door of its own;
+//! all echoes and queries really go through loopback, with mutual TLS under a mesh secret that lives as long as the demo.
+//! Only the distances are made up ([`wire`]). What the agents find is read at their doors, as anybody would read it.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::io;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
 
-use probes::postgres::conninfo::{Conninfo, ConninfoError};
-use probes::secret::{MeshSecret, SecretError};
-use probes::tls::Identity;
-use probes::{HostPort, Target};
-use tokio::task::JoinSet;
-use tokio::time::Instant;
+use probes::postgres::conninfo::ConninfoError;
+use probes::secret::SecretError;
+use probes::stopwatch::Stopwatch;
 
-use crate::agent::measuring::{self, Measuring, MeasuringError};
-use crate::check::{self, Progress};
-use crate::mesh::budget::{Budgets, Limit};
-use crate::mesh::peer::{Link, Role};
-use crate::mesh::report::Report;
-use crate::mesh::verdict::Rule;
+use crate::agent::AgentError;
 
 pub mod cluster;
+pub mod layout;
+pub mod picture;
+pub mod report;
+mod stage;
+pub mod story;
+pub mod wire;
 
-use cluster::Cluster;
+use report::Report;
+use stage::{READY_WITHIN, Stage};
+pub use story::{Length, Story};
+use story::{Teller, Told};
 
-/// Ten slots a second: enough for a pass, and over within 20 s in all unless this machine is very busy.
-const LEAST: Duration = Duration::from_secs(10);
-const MOST: Duration = Duration::from_secs(15);
+/// How the demo is told.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where the server's programs are, if not in their usual places.
+    pub postgres_bin: Option<PathBuf>,
+    /// Which story.
+    pub story: Story,
+    /// How long.
+    pub length: Length,
+    /// Whether to say where each agent answers.
+    pub is_verbose: bool,
+}
 
-/// Why the demo did not run as scripted.
+/// Something to show.
+#[derive(Debug, Clone, Copy)]
+pub enum Word<'a> {
+    /// For good.
+    Line(&'a str),
+    /// Until the next line: what is being waited for.
+    Meanwhile(&'a str),
+}
+
+/// Why there was no demo.
 #[derive(Debug, thiserror::Error)]
 pub enum DemoError {
     /// An agent.
-    #[error(transparent)]
-    Measuring(#[from] MeasuringError),
+    #[error("the agent {name} of the demo: {source}")]
+    Agent {
+        /// Its name.
+        name: &'static str,
+        /// What it said.
+        source: AgentError,
+    },
+    /// One that ended without a word.
+    #[error("the agent {0} of the demo ended unexpectedly")]
+    Ended(&'static str),
+    /// One that never began.
+    #[error("the agent {0} of the demo was not ready within {limit:?}", limit = READY_WITHIN)]
+    NotReady(&'static str),
     /// The mesh secret.
     #[error(transparent)]
     Secret(#[from] SecretError),
     /// The private server's own connection string.
     #[error(transparent)]
     Conninfo(#[from] ConninfoError),
-    /// A task of the demo panicked.
-    #[error("an agent of the demo ended unexpectedly")]
-    Agent,
+    /// Sockets and threads.
+    #[error("the demo cannot be set up: {0}")]
+    Io(#[from] io::Error),
 }
 
-/// The story and its report. `tell` gets one line at a time, `progress` is called after each slot of the first agent.
-///
-/// `postgres_bin` is where the server's programs are, if not in their usual places.
+/// How it ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// What was seen.
+    pub report: Report,
+    /// The exit code of the signal that stopped it.
+    pub stopped: Option<u8>,
+}
+
+impl Ended {
+    /// 0 when everything that happened was found, 1 when something was not; the signal's own code where it came before the
+    /// story had been told once.
+    pub fn exit_code(&self) -> u8 {
+        match self.stopped {
+            Some(code) if self.report.passes == 0 => code,
+            _ => u8::from(!self.report.worked()),
+        }
+    }
+}
+
+/// Sets the stage and tells the story until it is over, its time is, or `stop` yields the exit code of a signal.
 pub async fn run(
-    postgres_bin: Option<PathBuf>,
-    mut tell: impl FnMut(&str),
-    progress: impl FnMut(Progress) + Send + 'static,
-) -> Result<Report, DemoError> {
-    let secret = MeshSecret::parse(&MeshSecret::generate_hex()?)?;
-    let cluster = tokio::task::spawn_blocking(move || Cluster::start(postgres_bin.as_deref(), &[]))
-        .await
-        .map_err(|_| DemoError::Agent)?;
-    let postgres = match &cluster {
-        Ok(cluster) => Some(Conninfo::parse(&cluster.url(), &|_| None)?),
-        Err(error) => {
-            tell(&format!("left out: PostgreSQL ({error})"));
-            None
+    settings: Settings,
+    tell: &mut (dyn FnMut(Word<'_>) + Send),
+    stop: impl Future<Output = u8>,
+) -> Result<Ended, DemoError> {
+    let (clock, told) = (Stopwatch::start(), Mutex::new(Told::default()));
+    let mut postgres = None;
+    let play = async {
+        tell(Word::Meanwhile("starting a PostgreSQL and four agents"));
+        let mut stage = Stage::set(settings.postgres_bin.clone()).await?;
+        tell(Word::Line(&format!("{}  open this while it runs", stage.url())));
+        stage.introduce(settings.is_verbose, tell);
+        postgres = Some(stage.database());
+        let mut teller = Teller { tell, told: &told, clock };
+        story::tell(settings.story, settings.length, &mut stage, &mut teller).await
+    };
+    let over = async {
+        match settings.length {
+            Length::For(length) => tokio::time::sleep(length).await,
+            Length::OnePass | Length::UntilStopped => std::future::pending().await,
         }
     };
-    let mut agents = Vec::new();
-    for name in ["agent-a", "agent-b", "agent-c"] {
-        let settings = measuring::Settings {
-            identity: Some(Identity::Secret(secret.clone())),
-            listen: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
-            ..measuring::Settings::default()
+    // Whichever ends it, the stage is taken down with `play`, and nothing of it is left.
+    let stopped = tokio::select! {
+        ended = play => ended.map(|()| None)?,
+        () = over => None,
+        code = stop => Some(code),
+    };
+    let told = told.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let report = Report::new(settings.story, told, postgres.flatten(), clock.elapsed());
+    Ok(Ended { report, stopped })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::story::Step;
+    use super::*;
+
+    fn ended(stopped: Option<u8>, passes: u32, found: Option<&str>) -> u8 {
+        let step = Step {
+            story: Story::Calm,
+            step: "within-budget",
+            what: "x".into(),
+            look: "y".into(),
+            at_us: 0,
+            found: found.map(str::to_owned),
+            after_us: None,
         };
-        agents.push((name, Measuring::start(settings).await?));
+        let told = Told { steps: vec![step], passes, ..Told::default() };
+        let report = Report::new(Story::Calm, told, None, std::time::Duration::ZERO);
+        Ended { report, stopped }.exit_code()
     }
-    tell(&format!(
-        "three agents on loopback measure each other{} for {} s",
-        if postgres.is_some() { " and a private PostgreSQL" } else { "" },
-        LEAST.as_secs()
-    ));
-    let addresses: Vec<_> = agents.iter().map(|(name, agent)| (*name, agent.listening())).collect();
-    let start = now();
-    let mut running = JoinSet::new();
-    let mut progress = Some(progress);
-    // Two peers and, where there is one, the database.
-    let targets = u32::try_from(addresses.len() * (2 + usize::from(postgres.is_some()))).unwrap_or(u32::MAX);
-    let rule = Rule { quantile: 0.95, alpha: 0.05, targets, least: LEAST, most: MOST };
-    for (index, (name, agent)) in agents.into_iter().enumerate() {
-        let targets = targets_of(name, &addresses, postgres.as_ref());
-        let mut progress = progress.take();
-        running.spawn(async move {
-            let report = move |state| progress.iter_mut().for_each(|progress| progress(state));
-            let looks = check::look(&agent, targets, &rule, report).await;
-            (index, agent, looks)
-        });
-    }
-    let mut finished = Vec::new();
-    while let Some(one) = running.join_next().await {
-        finished.push(one.map_err(|_| DemoError::Agent)?);
-    }
-    // An agent that is done early must go on answering the others until all are.
-    finished.sort_by_key(|(index, ..)| *index);
-    let elapsed = now().duration_since(start);
-    let mut looks = Vec::new();
-    for (_, agent, agent_looks) in finished {
-        agent.stop().await;
-        looks.extend(agent_looks?);
-    }
-    // Stopping the server takes a moment and must not hold up a runtime's thread.
-    let _ = tokio::task::spawn_blocking(move || drop(cluster)).await;
-    Ok(Report::new(&looks, rule, elapsed))
-}
 
-/// What one agent measures: the other two, and the database.
-fn targets_of(
-    source: &str,
-    addresses: &[(&str, Option<SocketAddr>)],
-    postgres: Option<&Conninfo>,
-) -> Vec<(Link, Target, Limit)> {
-    let mut targets = Vec::new();
-    for (name, address) in addresses {
-        if let Some(address) = address.filter(|_| *name != source) {
-            let address = HostPort { host: address.ip().to_string(), port: address.port() };
-            targets.push(((*name).to_owned(), Target::Peer(address), Role::Coderd));
-        }
+    #[test]
+    fn a_demo_worked_when_all_was_found_and_a_signal_counts_before_that_alone() {
+        assert_eq!(ended(None, 1, Some("it")), 0);
+        assert_eq!(ended(None, 0, Some("it")), 0, "its time was over");
+        assert_eq!(ended(None, 1, None), 1);
+        assert_eq!(ended(Some(130), 1, Some("it")), 0, "the usual end on a terminal");
+        assert_eq!(ended(Some(130), 0, Some("it")), 130);
+        assert_eq!(ended(Some(143), 1, None), 1);
     }
-    if let Some(conninfo) = postgres {
-        targets.push(("postgres".to_owned(), Target::Postgres(Box::new(conninfo.clone())), Role::Postgres));
-    }
-    targets
-        .into_iter()
-        .map(|(name, target, role)| {
-            let limit = Budgets::default().limit(Some(Role::Coderd), Some(role));
-            let (source, kind) = (Some(source.to_owned()), target.kind());
-            (Link { source, ..Link::to(name, kind, Some(role)) }, target, limit)
-        })
-        .collect()
-}
-
-#[expect(clippy::disallowed_methods, reason = "the length of the whole demo, which no verdict depends on")]
-fn now() -> Instant {
-    Instant::now()
 }

@@ -34,6 +34,8 @@ pub struct Settings {
     /// The API of Kubernetes.
     #[cfg(feature = "kubernetes")]
     pub kubernetes: Option<kubernetes::Settings>,
+    /// What is known beforehand, and told as it is: the demo knows where its servers stand.
+    pub fixed: Vec<Sighting>,
     /// Where this machine stands, by what its pod was told.
     pub claims: Vec<Claim>,
     /// Where this machine stands, by its cloud. It is no source of others, so it is asked beside one only.
@@ -54,7 +56,8 @@ impl Settings {
         let kubernetes = self.kubernetes.as_ref().map(|_| Source::Kubernetes);
         #[cfg(not(feature = "kubernetes"))]
         let kubernetes = None;
-        coder.into_iter().chain(dns).chain(kubernetes).collect()
+        let fixed = (!self.fixed.is_empty()).then_some(Source::Fixed);
+        coder.into_iter().chain(dns).chain(kubernetes).chain(fixed).collect()
     }
 }
 
@@ -87,6 +90,11 @@ impl Sources {
         #[cfg(feature = "kubernetes")]
         if let Some(settings) = &settings.kubernetes {
             tasks.spawn(until(stopped.clone(), kubernetes::watch(settings.clone(), news.clone())));
+        }
+        if !settings.fixed.is_empty() {
+            let (news, fixed) = (news.clone(), settings.fixed.clone());
+            // Where nobody listens any more, nobody wants to know.
+            tasks.spawn(async move { drop(news.send(News::Seen(Source::Fixed, fixed)).await) });
         }
         if let Some(settings) = settings.cloud.clone() {
             tasks.spawn(until(stopped, ask_cloud(settings, news.clone())));

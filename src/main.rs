@@ -8,9 +8,11 @@ use anyhow::Context;
 use clap::Parser;
 use probe::check::Progress;
 use probe::cli::{
-    self, AgentArgs, CheckArgs, Cli, Command, DemoArgs, FailOn, LineOutput, Output, PingArgs, SecretCommand,
+    self, AgentArgs, CheckArgs, Cli, Command, DemoArgs, DemoStory, FailOn, LineOutput, Output, PingArgs,
+    SecretCommand,
 };
 use probe::config::{self, ConfigError};
+use probe::demo::{Length, Story, Word};
 use probe::export::ping::Line;
 use probe::export::text::Colour;
 use probe::export::{json, text};
@@ -61,7 +63,7 @@ fn run(cli: Cli) -> u8 {
             Command::Matrix(args) => until_signal(run_matrix(args)).await,
             Command::Report(args) => until_signal(run_report(args)).await,
             Command::Ping(args) => run_ping(&args).await,
-            Command::Demo(args) => until_signal(run_demo(args)).await,
+            Command::Demo(args) => run_demo(args).await,
             Command::Agent(args) => {
                 let settings = config::agent(&args, &env)?;
                 let reload = reload(args)?;
@@ -144,12 +146,37 @@ async fn run_ping(args: &PingArgs) -> anyhow::Result<u8> {
 }
 
 async fn run_demo(args: DemoArgs) -> anyhow::Result<u8> {
-    let line = ProgressLine::over("measuring");
-    let report = demo::run(args.postgres_bin, tell, line.updater()).await?;
+    let settings = demo::Settings {
+        postgres_bin: args.postgres_bin,
+        story: match args.story {
+            DemoStory::Calm => Story::Calm,
+            DemoStory::SlowLink => Story::SlowLink,
+            DemoStory::ReplicaLeaves => Story::ReplicaLeaves,
+            DemoStory::All => Story::All,
+        },
+        length: match args.length {
+            Some(length) => Length::For(length),
+            None if io::stdout().is_terminal() => Length::UntilStopped,
+            None => Length::OnePass,
+        },
+        is_verbose: args.verbose,
+    };
+    let line = ProgressLine::over("");
+    let mut say = |word: Word<'_>| match word {
+        Word::Line(text) => {
+            line.clear();
+            tell(text);
+        }
+        Word::Meanwhile(text) => line.show(text),
+    };
+    let ended = demo::run(settings, &mut say, signalled()?).await;
     line.clear();
-    print(&dress(&report, args.output)?)?;
-    // The demo ran as scripted; what it found on this machine is for reading.
-    Ok(0)
+    let ended = ended?;
+    print(&match args.output {
+        Output::Human => ended.report.to_text(colour()),
+        Output::Json => ended.report.to_json()?,
+    })?;
+    Ok(ended.exit_code())
 }
 
 /// A target that cannot be measured with what was given is a fault of the configuration, not of the target.
@@ -176,12 +203,22 @@ fn colour() -> Colour {
 
 /// Runs to the end, or to the first SIGINT or SIGTERM, whichever comes first.
 async fn until_signal(work: impl Future<Output = anyhow::Result<u8>>) -> anyhow::Result<u8> {
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let signalled = signalled()?;
     tokio::select! {
         result = work => result,
-        _ = interrupt.recv() => Ok(130),
-        _ = terminate.recv() => Ok(143),
+        code = signalled => Ok(code),
     }
+}
+
+/// The exit code of the first SIGINT or SIGTERM from now on.
+fn signalled() -> io::Result<impl Future<Output = u8>> {
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => 130,
+            _ = terminate.recv() => 143,
+        }
+    })
 }
 
 /// How the agent reads its settings anew, on SIGHUP or when its file changes.
@@ -253,6 +290,8 @@ fn env(name: &str) -> Option<String> {
 fn log_to_stderr(command: &Command) {
     let default = match command {
         Command::Agent(_) => "info,quinn=error,quinn_proto=error",
+        // What its agents find is the story, which is told once.
+        Command::Demo(_) => "error",
         _ => "warn,quinn=error,quinn_proto=error",
     };
     let filter = env("PROBE_LOG").unwrap_or_else(|| default.to_owned());
@@ -293,6 +332,14 @@ impl ProgressLine {
                     state.targets
                 );
             }
+        }
+    }
+
+    /// Something that is so for the moment. A longer text would fill more than one line, which cannot be cleared.
+    fn show(&self, text: &str) {
+        if self.shown {
+            let text: String = text.chars().take(76).collect();
+            let _ = write!(io::stderr(), "\r\x1b[K… {text}");
         }
     }
 

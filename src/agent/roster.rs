@@ -192,7 +192,7 @@ mod tests {
         let settings = Settings {
             own: crate::mesh::peer::Own { name: "a".into(), ..Default::default() },
             measuring: Default::default(),
-            web: crate::agent::WebSettings::to(([127, 0, 0, 1], 0).into()),
+            web: std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into(),
             targets: Vec::new(),
             rules: Default::default(),
             discovery: Default::default(),

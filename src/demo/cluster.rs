@@ -138,7 +138,12 @@ impl Cluster {
 
     /// The connection string of the server's owner, password included.
     pub fn url(&self) -> String {
-        format!("postgres://{ROLE}:{}@127.0.0.1:{}/postgres?sslmode=disable", self.password, self.port)
+        self.url_at(self.port)
+    }
+
+    /// The same through something that listens on this port of 127.0.0.1.
+    pub fn url_at(&self, port: u16) -> String {
+        format!("postgres://{ROLE}:{}@127.0.0.1:{port}/postgres?sslmode=disable", self.password)
     }
 
     /// The port on 127.0.0.1.

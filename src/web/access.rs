@@ -34,9 +34,9 @@ pub struct Settings {
     pub tls: Option<(PathBuf, PathBuf)>,
 }
 
-impl Settings {
-    /// Plain HTTP for all who reach this socket.
-    pub fn to(address: SocketAddr) -> Self {
+/// Plain HTTP for all who reach this socket.
+impl From<SocketAddr> for Settings {
+    fn from(address: SocketAddr) -> Self {
         Self { address, token_file: None, tls: None }
     }
 }

@@ -14,61 +14,27 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
 use super::{api, gzip, takes_gzip};
+use crate::export::page;
 
 /// Nothing from elsewhere, nothing inline, nothing sent anywhere else, no frame around it.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
-const HTML: &str = "text/html; charset=utf-8";
-const SCRIPT: &str = "text/javascript; charset=utf-8";
-const STYLE: &str = "text/css; charset=utf-8";
-
-macro_rules! files {
-    ($($name:literal: $kind:expr),+ $(,)?) => {
-        /// Name, type and contents of each file.
-        const FILES: &[(&str, &str, &[u8])] =
-            &[$(($name, $kind, include_bytes!(concat!("page/", $name)))),+];
-    };
-}
-
-files! {
-    "index.html": HTML,
-    "probe.css": STYLE,
-    "banner.js": SCRIPT,
-    "chart.js": SCRIPT,
-    "compare.js": SCRIPT,
-    "copy.js": SCRIPT,
-    "dom.js": SCRIPT,
-    "feed.js": SCRIPT,
-    "grid.js": SCRIPT,
-    "lists.js": SCRIPT,
-    "panel.js": SCRIPT,
-    "probe.js": SCRIPT,
-    "route.js": SCRIPT,
-    "shape.js": SCRIPT,
-    "store.js": SCRIPT,
-    "words.js": SCRIPT,
-}
-
 /// One file as it goes over the line.
 struct File {
-    name: &'static str,
-    kind: &'static str,
-    plain: &'static [u8],
+    of: &'static page::File,
     packed: Option<Bytes>,
     tag: String,
 }
 
 /// Packed once, when somebody asks for the first time.
 static PACKED: LazyLock<Vec<File>> = LazyLock::new(|| {
-    let file = |(name, kind, plain): &(&'static str, &'static str, &'static [u8])| File {
-        name,
-        kind,
-        plain,
-        packed: gzip(plain).ok().map(Bytes::from),
+    let file = |of: &'static page::File| File {
+        of,
+        packed: gzip(of.text.as_bytes()).ok().map(Bytes::from),
         // Another build has another one, which is all that it is for.
-        tag: format!("\"{:08x}-{:x}\"", crc32fast::hash(plain), plain.len()),
+        tag: format!("\"{:08x}-{:x}\"", crc32fast::hash(of.text.as_bytes()), of.text.len()),
     };
-    FILES.iter().map(file).collect()
+    page::FILES.iter().map(file).collect()
 });
 
 /// `/` and the files that it needs.
@@ -85,12 +51,12 @@ async fn file(names: RawPathParams, headers: HeaderMap) -> Response {
 }
 
 fn answer(name: &str, headers: &HeaderMap) -> Response {
-    let Some(file) = PACKED.iter().find(|file| file.name == name) else {
+    let Some(file) = PACKED.iter().find(|file| file.of.name == name) else {
         return api::nothing();
     };
     let header = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let head = [
-        (CONTENT_TYPE, file.kind),
+        (CONTENT_TYPE, file.of.content_type),
         // It may be kept, and is asked for each time whether it is still the same.
         (CACHE_CONTROL, "no-cache"),
         (VARY, "accept-encoding"),
@@ -108,7 +74,7 @@ fn answer(name: &str, headers: &HeaderMap) -> Response {
         Some(packed) if takes_gzip(header(ACCEPT_ENCODING)) => {
             (head, [(CONTENT_ENCODING, "gzip")], packed.clone()).into_response()
         }
-        _ => (head, Bytes::from_static(file.plain)).into_response(),
+        _ => (head, Bytes::from_static(file.of.text.as_bytes())).into_response(),
     }
 }
 
@@ -127,28 +93,25 @@ mod tests {
             // The list is for the page's own tests.
             .filter(|name| name != "modules.txt")
             .collect();
-        let served: BTreeSet<_> = FILES.iter().map(|(name, ..)| (*name).to_owned()).collect();
+        let served: BTreeSet<_> = page::FILES.iter().map(|file| file.name.to_owned()).collect();
         assert_eq!(there, served);
-        let texts: Vec<_> = FILES.iter().map(|(_, _, text)| String::from_utf8_lossy(text)).collect();
-        for (name, ..) in FILES.iter().filter(|(name, ..)| *name != "index.html") {
-            assert!(texts.iter().any(|text| text.contains(&format!("{name}\""))), "nothing loads {name}");
+        for page::File { name, .. } in page::FILES.iter().filter(|file| file.name != "index.html") {
+            let loads = |file: &page::File| file.text.contains(&format!("{name}\""));
+            assert!(page::FILES.iter().any(loads), "nothing loads {name}");
         }
     }
 
     #[test]
     fn nothing_on_the_page_is_from_elsewhere_or_inline() {
-        let text = |name: &str| {
-            let (.., text) = FILES.iter().find(|(other, ..)| *other == name).unwrap();
-            String::from_utf8_lossy(text).into_owned()
-        };
-        let page = text("index.html");
+        let page = page::FILES[0].text;
         for word in [" style=", " onclick=", " onload=", "<style", "src=\"http", "href=\"http", "<iframe"] {
             assert!(!page.contains(word), "{word}");
         }
         let scripts = page.matches("<script").count();
         assert_eq!(page.matches("<script type=\"module\" src=\"").count(), scripts);
-        for (name, ..) in FILES.iter().filter(|(_, kind, _)| *kind == SCRIPT) {
-            let script = text(name);
+        for page::File { name, text: script, .. } in
+            page::FILES.iter().filter(|file| file.content_type.starts_with("text/javascript"))
+        {
             for word in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("] {
                 assert!(!script.contains(word), "{name}: {word}");
             }

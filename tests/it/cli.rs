@@ -124,28 +124,3 @@ fn colour_changes_nothing_but_colour() {
     assert_ne!(coloured, plain);
     assert_eq!(plain, text::render(&report(), Colour::Never));
 }
-
-#[test]
-fn the_demo_runs_by_itself_and_exits_0() {
-    let run = Run::of(&mut probe(&["demo", "-o", "json"]));
-    assert_eq!(run.code, Some(0), "{}", run.stderr);
-    let report = run.json();
-    let targets = report["targets"].as_array().unwrap();
-    assert_eq!(
-        targets.len(),
-        9,
-        "six directions between three agents, and three ways to the database: {report:#}"
-    );
-    for target in targets {
-        assert!(target["outcomes"]["ok"].as_u64().unwrap() >= 90, "{target:#}");
-    }
-    assert!(report["elapsed_us"].as_f64().unwrap() < 20e6);
-}
-
-#[test]
-fn the_demo_says_what_it_left_out_where_there_is_no_postgresql() {
-    let run = Run::of(&mut probe(&["demo", "-o", "json", "--postgres-bin", "/nonexistent"]));
-    assert_eq!(run.code, Some(0));
-    assert!(run.stderr.contains("left out: PostgreSQL"), "{}", run.stderr);
-    assert_eq!(run.json()["targets"].as_array().unwrap().len(), 6);
-}

@@ -31,6 +31,8 @@ mod dashboard;
 #[cfg(test)]
 mod database;
 #[cfg(test)]
+mod demo;
+#[cfg(test)]
 mod discovery;
 #[cfg(test)]
 mod distance;

@@ -161,7 +161,7 @@ test("many bins become as many slots as there is room, and keep their extremes",
 });
 
 test("while nothing is heard, the live chart draws nothing", () => {
-  const trail = [[0, 1, 2, 3, 4, 10, 0, "ok"]];
-  const offsets = trailHistory(trail, [{from: 10_000, to: 20_000}], 0, 30_000).bins.map(([offset]) => offset / 1e6);
-  assert.deepEqual(offsets, [0, 5, 20, 25, 30]);
+  const trail = [[0, 1, 2, 3, 4, 0, "ok"], [26_000, 1, 2, 3, 4, 0, "stale"]];
+  const offsets = trailHistory(trail, [{from: 10_000, to: 20_000}], 0, 40_000).bins.map(([offset]) => offset / 1e6);
+  assert.deepEqual(offsets, [0, 5, 20]);
 });

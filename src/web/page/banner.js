@@ -1,8 +1,8 @@
 // What is read first: the verdict, and what stands out.
 
-import {byId, el, setAttribute, setText} from "./dom.js";
-import {bareLoss, budgetWords, instant, kindWord, many, ms, severityOf, sinceWords, span, stateOf} from "./words.js";
-import {culprit, homeRegion, misplaced, worstPaths} from "./shape.js";
+import {byId, el, setAttribute, setText, signEl} from "./dom.js";
+import {bareLoss, budgetWords, instant, kindWord, levelOf, ms, severityOf, sinceWords, span, stateOf} from "./words.js";
+import {culprits, homeRegion, misplaced, worstPaths} from "./shape.js";
 import {severityChip, sortedFindings} from "./lists.js";
 import {stateChip} from "./compare.js";
 
@@ -25,10 +25,9 @@ export function drawBanner(store, link) {
     return;
   }
   const state = stateOf(verdict?.state);
-  const isNamed = stateOf(verdict?.state).headline;
-  setAttribute(byId("banner"), "data-state", store.stalled ? "stale" : verdict?.state ?? "unknown");
+  setAttribute(byId("banner"), "data-level", store.stalled ? "" : levelOf(state));
   setText(byId("verdict-sign"), store.stalled ? stateOf("stale").sign : state.sign);
-  setText(byId("verdict-headline"), store.stalled ? `${isNamed}, when last heard` : isNamed);
+  setText(byId("verdict-headline"), store.stalled ? `${state.headline}, when last heard` : state.headline);
   setText(byId("verdict-words"), verdict?.words ?? "");
   const since = verdict?.since ? `${sinceWords(verdict.since, now)} · ` : "";
   setText(byId("verdict-since"), `${since}as of ${instant(meta.generated_at && store.at ? store.at : now, now)}`);
@@ -40,9 +39,27 @@ export function drawBanner(store, link) {
 
 function pathLine(store, cell, open) {
   const figure = cell.state === "unreachable" ? `${bareLoss(cell.loss)} % lost` : `p95 ${ms(cell.p95_us)} of ${budgetWords(cell.budget_us)}`;
-  return el("li", {}, el("button", {type: "button", class: "path-line", onclick: () => open(cell)},
-    stateChip(cell.state), el("span", {class: "path-name"}, `${cell.source} → ${cell.target}`), el("small", {}, kindWord(cell.kind)),
-    el("span", {class: "number"}, figure), el("small", {class: "quiet"}, cell.state === "ok" ? "" : cell.reason)));
+  return el("li", el("button.path-line", {onclick: () => open(cell)},
+    stateChip(cell.state), el("span.path-name", `${cell.source} → ${cell.target}`), el("small", kindWord(cell.kind)),
+    el("span.number", figure), el("small.quiet", cell.state === "ok" ? "" : cell.reason)));
+}
+
+// The worst, but of what one sick node explains no more than two.
+function varied(cells, sick) {
+  const left = new Map(sick.map(({name}) => [name, 2]));
+  const found = [];
+  for (const cell of cells) {
+    if (found.length === WORST_SHOWN) break;
+    const ends = [cell.source, cell.target].filter((name) => left.has(name));
+    if (ends.some((name) => left.get(name) === 0)) continue;
+    ends.forEach((name) => left.set(name, left.get(name) - 1));
+    found.push(cell);
+  }
+  return found;
+}
+
+function call(sign, css, ...words) {
+  return el("p", {class: `call ${css}`}, signEl(sign), el("span", words));
 }
 
 // Loud when something is wrong, one line when nothing is.
@@ -55,26 +72,24 @@ export class Attention {
 
   show() {
     const {store} = this;
-    const worst = worstPaths(store, WORST_SHOWN);
+    const sick = culprits(store);
+    const worst = varied(worstPaths(store), sick);
     const bad = worst.filter((cell) => stateOf(cell.state).rank > 0);
-    const findings = sortedFindings(store.findings).filter((finding) => finding.news !== false && severityOf(finding.severity).rank < 2);
+    const findings = sortedFindings(store.findings).filter((finding) => finding.news !== false && severityOf(finding.severity).rank > 1);
     const wrong = [...misplaced(store)];
-    const sick = culprit(store);
     const seen = JSON.stringify([worst, findings, wrong, sick]);
     if (seen === this.seen) return;
     this.seen = seen;
     const held = this.node.contains(document.activeElement) ? [...this.node.querySelectorAll("button")].indexOf(document.activeElement) : -1;
     this.node.hidden = worst.length === 0 && findings.length === 0;
     const blocks = [];
-    if (wrong.length) blocks.push(this.#wrong(wrong));
-    if (sick) {
-      blocks.push(el("p", {class: "call"}, el("i", {"aria-hidden": "true"}, "◎"), el("span", {}, el("b", {}, sick.name),
-        ` is an end of ${sick.count === sick.bad ? "all" : `${sick.count} of`} ${many(sick.bad, "path", "paths")} over budget or without an answer.`)));
-    }
+    const calls = [wrong.length && this.#wrong(wrong), ...sick.slice(0, 3).map(({name, count, all}) => call("◎", "", el("b", name),
+      `: ${count === all ? `all its ${all}` : `${count} of its ${all}`} judged paths are over budget or unanswered.`))].filter(Boolean);
+    if (calls.length) blocks.push(el("div.calls", calls));
     if (bad.length) {
-      blocks.push(el("div", {class: "block"}, el("h2", {}, "Worst paths"), el("ol", {class: "worst"}, ...bad.map((cell) => pathLine(store, cell, this.on.open)))));
+      blocks.push(el("div.block", el("h2", "Worst paths"), el("ol.worst", ...bad.map((cell) => pathLine(store, cell, this.on.open)))));
     } else if (worst.length) {
-      blocks.push(el("div", {class: "block quiet-block"}, el("h2", {}, "Slowest"), el("ol", {class: "worst"}, pathLine(store, worst[0], this.on.open))));
+      blocks.push(el("div.block.quiet-block", el("h2", "Slowest"), el("ol.worst", pathLine(store, worst[0], this.on.open))));
     }
     if (findings.length) blocks.push(this.#findings(findings));
     this.node.replaceChildren(...blocks);
@@ -84,14 +99,13 @@ export class Attention {
   #wrong(wrong) {
     const shown = wrong.slice(0, 4).map(([name, region]) => `${name} in ${region}`).join(", ");
     const more = wrong.length > 4 ? ` and ${wrong.length - 4} more` : "";
-    return el("p", {class: "call is-wrong"}, el("i", {"aria-hidden": "true"}, "⚑"),
-      el("span", {}, el("b", {}, "Wrong region: "), `${shown}${more}. Most of coderd is in ${homeRegion(this.store)}.`));
+    return call("⚑", "is-wrong", el("b", "Wrong region: "), `${shown}${more}. Most of coderd is in ${homeRegion(this.store)}.`);
   }
 
   #findings(findings) {
     const rest = findings.length - FINDINGS_SHOWN;
-    return el("div", {class: "block"}, el("h2", {}, "Findings"), el("ul", {class: "brief"},
-      ...findings.slice(0, FINDINGS_SHOWN).map((finding) => el("li", {}, severityChip(finding.severity), el("span", {class: "brief-words"}, el("b", {}, finding.code), " ", finding.evidence)))),
-    el("button", {type: "button", class: "as-link", onclick: this.on.findings}, rest > 0 ? `All findings, ${rest} more` : "What to do about it"));
+    return el("div.block", el("h2", "Findings"), el("ul.brief",
+      ...findings.slice(0, FINDINGS_SHOWN).map((finding) => el("li", severityChip(finding.severity), el("span.brief-words", el("b", finding.code), " ", finding.evidence)))),
+    el("button.as-link", {onclick: this.on.findings}, rest > 0 ? `All findings, ${rest} more` : "What to do about it"));
   }
 }

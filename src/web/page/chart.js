@@ -84,7 +84,8 @@ function timeTicks(from, to) {
 export function smokeChart(history, {from, to, budgetUs, coderUs, top, now}) {
   const made = slotsOf(history, from, to);
   const {slots, size} = made;
-  const figures = chartFigures(made, to - from);
+  const told = Math.min(to, now);
+  const figures = chartFigures(made, told - from);
   const lowest = Math.min(...slots.map((slot) => slot.min ?? Infinity), budgetUs ?? Infinity, 10_000);
   const highest = Math.max(...slots.map((slot) => slot.max ?? 0), budgetUs ?? 0, coderUs ?? 0, 1_000);
   const [low, high] = [Math.log(Math.max(8, lowest * 0.7)), Math.log(highest * 1.5)];
@@ -102,7 +103,7 @@ export function smokeChart(history, {from, to, budgetUs, coderUs, top, now}) {
 
   // What is between the stretches of anything recorded, lost or not.
   const recorded = stretches(slots, size, () => true).map((run) => [run[0].from, run.at(-1).to]);
-  const edges = [from, ...recorded.flat(), to];
+  const edges = [from, ...recorded.flat(), told];
   const gaps = [];
   for (let index = 0; index < edges.length; index += 2) {
     const [begin, end] = [edges[index], edges[index + 1]];
@@ -148,11 +149,12 @@ export function trailHistory(trail, breaks, from, to) {
   const bins = [];
   if (!trail?.length) return {begin: from, width, bins};
   let index = 0;
-  let lostBefore = trail[0][6] ?? 0;
+  let lostBefore = trail[0][5] ?? 0;
   for (let at = Math.max(from, trail[0][0]); at <= to; at += width) {
     if (breaks.some((gap) => at + width > gap.from && at < (gap.to ?? Infinity))) continue;
     while (trail[index + 1] && trail[index + 1][0] < at + width) index += 1;
-    const [, min, p50, p95, p99, , lost, state] = trail[index];
+    const [, min, p50, p95, p99, lost, state] = trail[index];
+    if (state === "stale") continue;
     const more = Math.max(0, (lost ?? 0) - lostBefore);
     lostBefore = lost ?? 0;
     const isSilent = state === "unreachable" || p50 === null;

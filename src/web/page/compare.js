@@ -1,42 +1,35 @@
 // Inside the panel: both directions, other measurements of the pair, and whose time it is.
 
-import {el, hiddenText} from "./dom.js";
-import {bareMs, budgetWords, kindWord, lossWords, ms, stateOf} from "./words.js";
+import {el, hiddenText, plainTable, signEl} from "./dom.js";
+import {bareMs, budgetWords, kindWord, levelOf, lossWords, ms, stateOf} from "./words.js";
 
 export function stateChip(state) {
   const known = stateOf(state);
-  return el("span", {class: "chip", "data-state": Object.hasOwn({ok: 1, left: 1, unknown: 1, stale: 1, at_risk: 1, breach: 1, unreachable: 1}, state) ? state : "unknown"},
-    el("i", {"aria-hidden": "true"}, known.sign), known.word);
+  return el("span.chip", {"data-level": levelOf(known)},
+    signEl(known.sign), known.word);
 }
 
 export function comparison(cells, chosen, isStale, open) {
-  const head = ["Path", "By", "State", "min", "p50", "p95", "p99", "Lost"];
-  return el("div", {class: "box small", tabindex: "0", role: "region", "aria-label": "Comparison of measurements"},
-    el("table", {class: "plain figures"}, el("caption", {class: "vh"}, "The pair both ways and by every measurement, in milliseconds"),
-      el("thead", {}, el("tr", {}, ...head.map((words) => el("th", {scope: "col"}, words)))),
-      el("tbody", {}, ...cells.map((cell) => {
-        const isChosen = cell === chosen;
-        const words = `${cell.source} → ${cell.target}`;
-        return el("tr", {class: isChosen ? "chosen" : null},
-          el("th", {scope: "row"}, isChosen ? el("b", {}, words, hiddenText(" (shown)"))
-            : el("button", {type: "button", class: "as-link", onclick: () => open(cell)}, words)),
-          el("td", {}, kindWord(cell.kind)), el("td", {}, stateChip(isStale(cell) ? "stale" : cell.state)),
-          ...["min_us", "p50_us", "p95_us", "p99_us"].map((name) => el("td", {class: "number"}, cell[name] === null || cell[name] === undefined ? "–" : bareMs(cell[name]))),
-          el("td", {class: "number"}, lossWords(cell.loss)));
-      }))));
+  const figure = (us) => (us == null ? "–" : bareMs(us));
+  return plainTable("The pair both ways and by every measurement, in milliseconds", ["Path", "By", "State", "min", "p50", "p95", "p99", "Lost"], cells.map((cell) => {
+    const words = `${cell.source} → ${cell.target}`;
+    return [cell === chosen ? el("b", words, hiddenText(" (shown)")) : el("button.as-link", {onclick: () => open(cell)}, words),
+      kindWord(cell.kind), stateChip(isStale(cell) ? "stale" : cell.state),
+      figure(cell.min_us), figure(cell.p50_us), figure(cell.p95_us), figure(cell.p99_us), lossWords(cell.loss)];
+  }), "plain.figures");
 }
 
 function bar(words, parts) {
   const whole = parts.reduce((sum, [, us]) => sum + us, 0);
   if (whole <= 0) return null;
-  return el("div", {class: "split"},
-    el("span", {class: "split-words"}, words),
-    el("span", {class: "split-bar", "aria-hidden": "true"}, ...parts.map(([name, us, css]) => {
+  return el("div.split",
+    el("span.split-words", words),
+    el("span.split-bar", {"aria-hidden": "true"}, ...parts.map(([name, us, css]) => {
       const part = el("span", {class: css, title: name});
       part.style.setProperty("flex-grow", us / whole);
       return part;
     })),
-    el("span", {class: "split-figures"}, parts.map(([name, us], index) => [index ? " · " : "", `${name} ${ms(us)}`])));
+    el("span.split-figures", parts.map(([name, us], index) => [index ? " · " : "", `${name} ${ms(us)}`])));
 }
 
 // Of the agent's own paths only: the network's and the server's part, as far as it knows.
@@ -61,7 +54,7 @@ export function splits(detail) {
   if (connects?.p50) facts.push(["bare connects", `p50 ${ms(connects.p50)} of ${connects.count}`]);
   if (detail.server) facts.push(["server", detail.server]);
   if (detail.tcp_terminator_suspected) facts.push(["note", "something before the server seems to end TCP: a proxy or a pooler"]);
-  const list = facts.length ? el("dl", {class: "facts"}, ...facts.flatMap(([term, words]) => [el("dt", {}, term), el("dd", {}, words)])) : null;
+  const list = facts.length ? el("dl.facts", ...facts.flatMap(([term, words]) => [el("dt", term), el("dd", words)])) : null;
   return [...bars, list].filter(Boolean);
 }
 
@@ -69,7 +62,7 @@ export function splits(detail) {
 export function reasons(cell, detail) {
   const found = detail?.findings ?? [];
   const isFine = cell.state === "ok";
-  if (found.length) return el("ul", {class: "reasons"}, ...found.map(({reason, evidence}) => el("li", {}, el("b", {}, reason), ` ${evidence?.replace(`${reason}: `, "") ?? ""}`)));
+  if (found.length) return el("ul.reasons", ...found.map(({reason, evidence}) => el("li", el("b", reason), ` ${evidence?.replace(`${reason}: `, "") ?? ""}`)));
   if (isFine || !cell.reason) return null;
-  return el("p", {class: "reasons"}, "Reason: ", el("b", {}, cell.reason), cell.budget_us ? `, against a budget of ${budgetWords(cell.budget_us)}` : "");
+  return el("p.reasons", "Reason: ", el("b", cell.reason), cell.budget_us ? `, against a budget of ${budgetWords(cell.budget_us)}` : "");
 }

@@ -2,25 +2,35 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 
-function fill(node, attributes, children) {
-  for (const [name, value] of Object.entries(attributes ?? {})) {
-    if (value === null || value === undefined || value === false) continue;
+function fill(node, parts) {
+  const hasAttributes = parts[0] && Object.getPrototypeOf(parts[0]) === Object.prototype;
+  for (const [name, value] of Object.entries(hasAttributes ? parts[0] : {})) {
+    if (value == null || value === false) continue;
     if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
     else node.setAttribute(name, value === true ? "" : value);
   }
-  for (const child of children.flat(Infinity)) {
-    if (child !== null && child !== undefined && child !== false) node.append(child);
+  for (const child of parts.slice(hasAttributes ? 1 : 0).flat(Infinity)) {
+    if (child != null && child !== false) node.append(child);
   }
   return node;
 }
 
-// An element: el("p", {class: "hint"}, "text", child …).
-export function el(tag, attributes, ...children) {
-  return fill(document.createElement(tag), attributes, children);
+// An element: el("p.hint.small", {id: "x"}, "text", child …); attributes may be left out.
+export function el(tag, ...parts) {
+  const [name, ...classes] = tag.split(".");
+  const node = document.createElement(name);
+  if (classes.length) node.className = classes.join(" ");
+  if (name === "button") node.type = "button";
+  return fill(node, parts);
 }
 
-export function svgEl(tag, attributes, ...children) {
-  return fill(document.createElementNS(SVG, tag), attributes, children);
+export function svgEl(tag, ...parts) {
+  return fill(document.createElementNS(SVG, tag), parts);
+}
+
+// A sign beside words or an aria-label that say the same.
+export function signEl(sign) {
+  return el("i", {"aria-hidden": "true"}, sign);
 }
 
 export function byId(id) {
@@ -39,7 +49,14 @@ export function setAttribute(node, name, value) {
 
 // For people who hear the page.
 export function hiddenText(text) {
-  return el("span", {class: "vh"}, text);
+  return el("span.vh", text);
+}
+
+// A table in a box of its own, which scrolls; the first cell of a row is its header.
+export function plainTable(caption, heads, rows, css = "plain") {
+  return el("div.box.small", {tabindex: "0", role: "region", "aria-label": caption}, el(`table.${css}`, el("caption.vh", caption),
+    el("thead", el("tr", heads.map((words) => el("th", {scope: "col"}, words)))),
+    el("tbody", rows.map(([first, ...rest]) => el("tr", el("th", {scope: "row"}, first), rest.map((cell) => el("td", cell ?? "–")))))));
 }
 
 // A row of radio buttons in a fieldset that has its legend.
@@ -47,7 +64,7 @@ export function radios(fieldset, name, options, chosen, choose) {
   const legend = fieldset.querySelector("legend");
   fieldset.replaceChildren(legend, ...options.map(([value, words]) => el("label", {},
     el("input", {type: "radio", name, value, checked: value === chosen, onchange: () => choose(value)}),
-    el("span", {}, words))));
+    el("span", words))));
 }
 
 // Addresses in data become links only when they are web addresses.
@@ -55,7 +72,7 @@ export function docsLink(address, words) {
   if (/^https?:\/\//.test(address ?? "")) {
     return el("a", {href: address, rel: "noopener noreferrer", target: "_blank"}, words);
   }
-  return el("code", {}, address ?? words);
+  return el("code", address ?? words);
 }
 
 export function toast(words) {
@@ -73,7 +90,7 @@ export async function copyText(text, what) {
     await navigator.clipboard.writeText(text);
   } catch {
     const had = document.activeElement;
-    const field = el("textarea", {class: "offscreen", "aria-hidden": "true", tabindex: "-1"});
+    const field = el("textarea.offscreen", {"aria-hidden": "true", tabindex: "-1"});
     field.value = text;
     document.body.append(field);
     field.select();

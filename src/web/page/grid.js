@@ -1,12 +1,15 @@
 // The matrix as a table: built when rows or columns change, else changed cell by cell, so focus and scrolling stay.
 
-import {byId, el, hiddenText, setAttribute, setText} from "./dom.js";
+import {byId, el, hiddenText, setAttribute, setText, signEl} from "./dom.js";
 import {STATES, bareLoss, bareMs, kindTitle, kindWord, many, placeWords, sinceWords, stateOf} from "./words.js";
 import {buildGrid, cellAt, pathWords, summary} from "./shape.js";
 import {cellKey} from "./store.js";
 
 const HORIZONTAL_NAMES = 8;
 const PAGE_ROWS = 10;
+
+// What stands alone below its region needs room for that word.
+const isWide = (line) => line.kind === "postgres" || Boolean(line.wrong);
 
 // Neighbours with the same words under one header.
 function runs(lines, words) {
@@ -82,69 +85,61 @@ export class Matrix {
       : store.agents.size > 1 ? ["Nothing is measured yet", "Agents are known; their first round trips are on their way."]
       : store.agents.size === 1 ? ["This agent is alone", "It knows nobody to measure. Name a peer or a database, or let it discover them (docs/discovery.md)."]
       : ["No agent has told anything", "Start probe agent beside each replica of coderd."];
-    return el("div", {class: "empty"}, el("p", {class: "empty-title"}, words[0]), el("p", {}, words[1]));
+    return el("div.empty", el("p.empty-title", words[0]), el("p", words[1]));
   }
 
   #table() {
     const {grid} = this;
     const isTall = grid.columns.length > HORIZONTAL_NAMES;
-    const unit = el("caption", {}, grid.mode === "zones" ? "Slowest round trips from zone to zone. "
+    const unit = el("caption", grid.mode === "zones" ? "Slowest round trips from zone to zone. "
       : "Round trips from each agent to what it measures. ", el("span", {id: "caption-figure"}));
     this.caption = unit.lastChild;
     const table = el("table", {class: `grid${isTall ? " tall" : ""}`, role: "grid", "aria-labelledby": "matrix-title"}, unit,
-      el("colgroup", {}, el("col", {class: "c-name"}), el("col", {class: "c-sum", span: "2"})),
-      ...runs(grid.columns, (column) => column.kind).map(({lines}) => el("colgroup", {}, ...lines.map(() => el("col", {class: "c-cell"})))),
+      el("colgroup", el("col.c-name"), el("col.c-sum", {span: "2"})),
+      ...runs(grid.columns, (column) => column.kind).map(({lines}) => el("colgroup", ...lines.map((line) => el("col", {class: isWide(line) ? "c-wide" : "c-cell"})))),
       this.#head(), ...this.#bodies());
     table.style.setProperty("--columns", grid.columns.length);
+    table.style.setProperty("--wide", grid.columns.filter(isWide).length);
     table.addEventListener("keydown", (event) => this.#key(event));
     table.addEventListener("click", (event) => this.#click(event));
     table.addEventListener("focusin", (event) => this.#see(event));
     table.addEventListener("mouseover", (event) => this.#see(event));
-    const hidden = grid.hidden ? el("p", {class: "hint"}, `${many(grid.hidden, "standby agent is", "standby agents are")} left out here; a filter that matches shows them.`) : null;
-    return [el("div", {class: "box"}, table), hidden].filter(Boolean);
+    const hidden = grid.hidden ? el("p.hint", `${many(grid.hidden, "standby agent is", "standby agents are")} left out here; a filter that matches shows them.`) : null;
+    return [el("div.box", table), hidden].filter(Boolean);
   }
 
   #head() {
     const {columns, mode} = this.grid;
-    const spanning = (words, lines, className, scope = "colgroup") =>
-      el("th", {scope, colspan: lines.length, class: className}, el("span", {}, words));
+    const spanning = (words, lines, css) => el("th", {scope: "colgroup", colspan: lines.length, class: css}, el("span", words));
+    const tall = (words, css) => el("th", {scope: "col", rowspan: mode === "zones" ? 3 : 4, class: css}, el("span", words));
     const kinds = runs(columns, (column) => column.kind);
     const within = (words) => kinds.flatMap(({lines}) => runs(lines, words).map((run, index) => ({...run, first: index === 0})));
     const edge = (run) => (run.first ? "edge" : "");
     const regions = within((column) => column.region ?? "region not known");
     const levels = [
-      el("tr", {class: "kinds"}, el("th", {class: "corner", rowspan: mode === "zones" ? 3 : 4, scope: "col"}, el("span", {}, "from ↓   to →")),
-        el("th", {scope: "col", rowspan: mode === "zones" ? 3 : 4, class: "sum-head"}, el("span", {}, "worst")),
-        el("th", {scope: "col", rowspan: mode === "zones" ? 3 : 4, class: "sum-head"}, el("span", {}, "median")),
+      el("tr.kinds", tall("from ↓   to →", "corner"), tall("worst", "sum-head"), tall("median", "sum-head"),
         ...kinds.map(({word, lines}) => spanning(kindTitle(word), lines, "kind edge"))),
-      el("tr", {class: "regions"}, ...regions.map((run) => spanning(run.word, run.lines, `region ${edge(run)}`))),
+      el("tr.regions", ...regions.map((run) => spanning(run.word, run.lines, `region ${edge(run)}`))),
     ];
     if (mode !== "zones") {
       const zones = within((column) => `${column.region}\u0000${column.zone ?? ""}`);
-      levels.push(el("tr", {class: "zones"}, ...zones.map((run) => spanning(run.lines[0].zone ?? "–", run.lines, `zone ${edge(run)}`))));
+      levels.push(el("tr.zones", ...zones.map((run) => spanning(run.lines[0].zone ?? "–", run.lines, `zone ${edge(run)}`))));
     }
-    let last = null;
-    this.heads = columns.map((column) => {
-      const head = this.#name("col", column, column.kind === last ? "" : "edge");
-      last = column.kind;
-      return head;
-    });
-    levels.push(el("tr", {class: "names"}, ...this.heads));
-    return el("thead", {}, ...levels);
+    this.heads = columns.map((column, index) => this.#name("col", column, column.kind === columns[index - 1]?.kind ? "" : "edge"));
+    levels.push(el("tr.names", ...this.heads));
+    return el("thead", ...levels);
   }
 
   #name(scope, line, className = "") {
-    const isTall = this.grid.columns.length > HORIZONTAL_NAMES;
     const flags = [
-      line.wrong && ["wrong", "⚑", scope === "row" || isTall ? line.wrong : "", `wrong region: ${line.wrong}`],
-      line.stale && ["old", "…", "", "not heard of"],
-      line.starved && ["old", "◔", "", "gets too little CPU"],
+      line.wrong && ["wrong", "⚑", `wrong region: ${line.wrong}`],
+      line.stale && ["old", "…", "not heard of"],
+      line.starved && ["old", "◔", "gets too little CPU"],
     ].filter(Boolean);
-    const kind = scope === "row" && line.idle ? el("small", {}, "standby") : null;
     return el("th", {scope, class: `name ${className}${line.wrong ? " is-wrong" : ""}${line.stale ? " is-old" : ""}`},
-      el("span", {class: "name-words", title: `${line.name} (${placeWords(line)})`},
-        flags.map(([css, sign, words, said]) => el("span", {class: `flag ${css}`}, el("i", {"aria-hidden": "true"}, sign), words ? el("small", {"aria-hidden": "true"}, words) : null, hiddenText(`${said} `))),
-        el("b", {}, line.name), kind));
+      el("span.name-words", {title: `${line.name} (${placeWords(line)})`},
+        flags.map(([css, sign, said]) => el("span", {class: `flag ${css}`}, signEl(sign), hiddenText(`${said} `))),
+        el("b", line.name)));
   }
 
   #bodies() {
@@ -153,20 +148,20 @@ export class Matrix {
     this.cells = [];
     this.byKey = new Map();
     this.rowSums = [];
-    const sum = (className) => el("td", {class: `sum ${className}`, tabindex: "-1"});
+    const sum = () => el("td.sum", {tabindex: "-1"});
     const total = (words) => {
       const cells = columns.map((_, index) => el("td", {class: `sum${kindEdges[index] ? " edge" : ""}`, tabindex: "-1"}));
-      return {cells, row: el("tr", {class: "totals"}, el("th", {scope: "row", class: "name"}, words), el("td", {class: "sum"}), el("td", {class: "sum"}), ...cells)};
+      return {cells, row: el("tr.totals", el("th", {scope: "row", class: "name"}, words), el("td.sum"), el("td.sum"), ...cells)};
     };
     const [worst, median] = [total("worst"), total("median")];
     this.columnSums = columns.map((_, index) => [worst.cells[index], median.cells[index]]);
-    const groups = runs(rows, (row) => JSON.stringify([row.region ?? null, mode === "zones" ? null : row.zone ?? null, row.idle ?? false]));
-    return [el("tbody", {class: "totals"}, worst.row, median.row), ...groups.map(({lines}) => el("tbody", {},
-      el("tr", {class: "group"}, el("th", {scope: "rowgroup", colspan: columns.length + 3},
-        el("span", {}, `${mode === "zones" ? lines[0].region ?? "region not known" : placeWords(lines[0])}${lines[0].idle ? " · standby" : ""}`))),
+    const groups = runs(rows, (row) => JSON.stringify([row.region ?? null, mode === "zones" ? null : row.zone ?? null, row.idle ?? false, row.wrong]));
+    return [el("tbody.totals", worst.row, median.row), ...groups.map(({lines}) => el("tbody", {},
+      el("tr.group", el("th", {scope: "rowgroup", colspan: columns.length + 3},
+        el("span", {class: lines[0].wrong ? "flag wrong" : null}, `${mode === "zones" ? lines[0].region ?? "region not known" : placeWords(lines[0])}${lines[0].idle ? " · standby" : ""}${lines[0].wrong ? " · wrong region" : ""}`))),
       ...lines.map((row) => {
         const r = this.cells.length;
-        const sums = [sum("worst"), sum("median")];
+        const sums = [sum(), sum()];
         this.rowSums.push(sums);
         const cells = columns.map((column, c) => {
           const td = el("td", {tabindex: "-1", class: kindEdges[c] ? "edge" : null});
@@ -177,7 +172,7 @@ export class Matrix {
           return cell;
         });
         this.cells.push(cells);
-        return el("tr", {}, this.#name("row", row), ...sums, ...cells.map((cell) => cell.td));
+        return el("tr", this.#name("row", row), ...sums, ...cells.map((cell) => cell.td));
       })))];
   }
 
@@ -192,9 +187,7 @@ export class Matrix {
     const [rows, columns] = changed ? [new Set(some.map((cell) => cell.r)), new Set(some.map((cell) => cell.c))] : [this.cells.keys(), this.heads.keys()];
     for (const r of rows) this.#sum(this.rowSums[r], summary(this.cells[r].map((cell) => cell.view)));
     for (const c of columns) {
-      const found = summary(this.cells.map((row) => row[c].view));
-      this.#sum(this.columnSums[c], found);
-      this.heads[c].dataset.worst = found?.worst.counts ? found.worst.state.rank : "";
+      this.#sum(this.columnSums[c], summary(this.cells.map((row) => row[c].view)));
     }
   }
 
@@ -210,7 +203,7 @@ export class Matrix {
 
   #write(td, view) {
     const marks = (view.mark ?? "") + (view.lopsided ? "⇄" : "");
-    if (marks) td.replaceChildren(el("i", {"aria-hidden": "true"}, marks), ...(view.text ? [view.text] : []));
+    if (marks) td.replaceChildren(signEl(marks), ...(view.text ? [view.text] : []));
     else setText(td, view.text);
     const look = view.self ? "self" : view.absent ? "absent" : view.hatch ? "hatch" : view.silent ? "silent" : view.band === null ? "plain" : `b${view.band}`;
     setAttribute(td, "data-look", look);
@@ -222,7 +215,7 @@ export class Matrix {
     if (found) this.#write(worst, {...found.worst, lopsided: false});
     else setText(worst, "");
     const value = found?.median;
-    setText(median, value === null || value === undefined ? "" : this.q === "loss" ? bareLoss(value) : bareMs(value));
+    setText(median, value == null ? "" : this.q === "loss" ? bareLoss(value) : bareMs(value));
   }
 
   #moveTo(r, c, focus = true) {
@@ -304,7 +297,7 @@ export class Matrix {
     }
     const state = stateOf(store.isStale(cell) ? "stale" : cell.state).word;
     const why = cell.reason ? ` (${cell.reason})` : "";
-    setText(this.readout, `${names}${state}${why} · ${pathWords(cell, store.now(), sinceWords(cell.since, store.now()))}`);
+    setText(this.readout, `${names}${state}${why} · ${pathWords(cell, sinceWords(cell.since, store.now()))}`);
   }
 }
 
@@ -315,7 +308,7 @@ export function drawLegend(node) {
     ["", "unknown or stale", "hatch"], ["–", "itself"], ["·", "not measured"], ["⇄", "the other way differs"], ["⚑", "wrong region"],
   ];
   node.replaceChildren(
-    el("ul", {class: "scale", "aria-label": "Colour: share of the budget"}, ...steps.map((words, index) => el("li", {"data-look": `b${index}`}, words))),
-    el("ul", {class: "signs", "aria-label": "Signs"}, ...signs.map(([sign, words, look]) =>
-      el("li", {}, el("i", {"aria-hidden": "true", "data-look": look ?? null}, sign), words))));
+    el("ul.scale", {"aria-label": "Colour: share of the budget"}, ...steps.map((words, index) => el("li", {"data-look": `b${index}`}, words))),
+    el("ul.signs", {"aria-label": "Signs"}, ...signs.map(([sign, words, look]) =>
+      el("li", el("i", {"aria-hidden": "true", "data-look": look ?? null}, sign), words))));
 }

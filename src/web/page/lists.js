@@ -1,14 +1,14 @@
 // What stands below the matrix: findings, placement, agents, events.
 
-import {byId, docsLink, el, setText} from "./dom.js";
-import {instant, many, placeWords, severityOf, sinceWords, span, stateOf} from "./words.js";
+import {byId, docsLink, el, plainTable, setText, signEl} from "./dom.js";
+import {instant, levelOf, placeWords, severityOf, sinceWords, span, stateOf} from "./words.js";
 import {misplaced} from "./shape.js";
 
 const TABS = [["findings", "Findings"], ["placement", "Placement"], ["agents", "Agents"], ["events", "Events"]];
 
 export function severityChip(severity) {
   const known = severityOf(severity);
-  return el("span", {class: "chip", "data-severity": known.word}, el("i", {"aria-hidden": "true"}, known.sign), known.word);
+  return el("span.chip", {"data-level": levelOf(known)}, signEl(known.sign), known.word);
 }
 
 function vantageWords(vantage) {
@@ -17,51 +17,41 @@ function vantageWords(vantage) {
 }
 
 export function sortedFindings(findings) {
-  return [...findings].sort((a, b) => Number(b.news !== false) - Number(a.news !== false) || severityOf(a.severity).rank - severityOf(b.severity).rank);
+  return [...findings].sort((a, b) => Number(b.news !== false) - Number(a.news !== false) || severityOf(b.severity).rank - severityOf(a.severity).rank);
 }
 
 function findingCard(finding, now) {
   const seen = [vantageWords(finding.vantage) && `seen by ${vantageWords(finding.vantage)}`, sinceWords(finding.since, now),
     finding.news === false && "not news yet: it has to last a little"].filter(Boolean).join(" · ");
-  return el("li", {class: "finding", "data-severity": severityOf(finding.severity).word},
-    el("p", {class: "finding-head"}, severityChip(finding.severity), " ", el("b", {}, finding.code), " ", el("span", {}, (finding.subjects ?? []).join(", "))),
-    el("p", {}, finding.evidence), el("p", {class: "remedy"}, el("b", {}, "Do: "), finding.remedy),
-    el("p", {class: "quiet"}, seen, seen ? " · " : "", docsLink(finding.docs, "documentation")));
+  return el("li.finding", {"data-level": levelOf(severityOf(finding.severity))},
+    el("p.finding-head", severityChip(finding.severity), " ", el("b", finding.code), " ", el("span", (finding.subjects ?? []).join(", "))),
+    el("p", finding.evidence), el("p.remedy", el("b", "Do: "), finding.remedy),
+    el("p.quiet", seen, seen ? " · " : "", docsLink(finding.docs, "documentation")));
 }
 
 function findingsTab(store) {
-  if (store.findings.length === 0) return el("p", {class: "hint"}, "No findings: nothing is wrong with who stands where, as far as anybody can see.");
-  return el("ul", {class: "findings"}, ...sortedFindings(store.findings).map((finding) => findingCard(finding, store.now())));
+  if (store.findings.length === 0) return el("p.hint", "No findings: nothing is wrong with who stands where, as far as anybody can see.");
+  return el("ul.findings", ...sortedFindings(store.findings).map((finding) => findingCard(finding, store.now())));
 }
 
-function table(caption, heads, rows) {
-  return el("div", {class: "box small", tabindex: "0", role: "region", "aria-label": caption}, el("table", {class: "plain"}, el("caption", {class: "vh"}, caption),
-    el("thead", {}, el("tr", {}, ...heads.map((words) => el("th", {scope: "col"}, words)))),
-    el("tbody", {}, ...rows.map(([first, ...rest]) => el("tr", {}, el("th", {scope: "row"}, first), ...rest.map((cell) => el("td", {}, cell ?? "–")))))));
-}
-
-const STANCES = {
-  agrees: "its sources agree", unknown: "nobody said where", differs: "its sources disagree", beside: "stands beside a server",
-};
-const TRUST = {4: "cloud", 3: "machine's label", 2: "a person"};
+const STANCES = {agrees: "its sources agree", unknown: "nobody said where", differs: "its sources disagree"};
 
 function sourceWords(source) {
   const place = [source.region, source.zone].filter(Boolean).join(" · ");
-  const trust = source.confidence;
-  const told = typeof trust === "number" ? `trust ${trust}${TRUST[trust] ? `, ${TRUST[trust]}` : ""}` : trust;
-  return el("li", {}, el("b", {}, source.source ?? "somebody"), place ? ` says ${place}` : "", told ? ` (${told})` : "", source.says ? `: ${source.says}` : "");
+  const trust = source.confidence == null ? "" : ` (trust ${source.confidence})`;
+  return el("li", el("b", source.source ?? "somebody"), place ? ` says ${place}` : "", trust, source.says ? `: ${source.says}` : "");
 }
 
 function placementTab(store) {
   const wrong = misplaced(store);
   const placed = store.placement?.placed;
-  if (!placed) return el("p", {class: "hint"}, store.placementError ? `Placement could not be read: ${store.placementError}` : "Reading who stands where…");
-  if (placed.length === 0) return el("p", {class: "hint"}, "Nobody is known yet.");
-  return table("Who stands where, and who says so", ["Name", "Role", "Where", "Node", "Sources"], placed.map((one) => [
-    el("span", {}, wrong.has(one.name) ? el("span", {class: "flag wrong"}, "⚑ wrong region ") : null, one.name),
+  if (!placed) return el("p.hint", store.placementError ? `Placement could not be read: ${store.placementError}` : "Reading who stands where…");
+  if (placed.length === 0) return el("p.hint", "Nobody is known yet.");
+  return plainTable("Who stands where, and who says so", ["Name", "Role", "Where", "Node", "Sources"], placed.map((one) => [
+    el("span", wrong.has(one.name) ? el("span.flag.wrong", "⚑ wrong region ") : null, one.name),
     [one.role ?? "–", one.is_agent ? " · agent" : ""].join(""), placeWords(one), one.node,
-    el("div", {}, el("span", {class: one.stance === "differs" ? "flag wrong" : "quiet"}, STANCES[one.stance] ?? String(one.stance ?? "").replaceAll("_", " ")),
-      one.sources?.length ? el("ul", {class: "tight"}, ...one.sources.map(sourceWords)) : null),
+    el("div", el("span", {class: one.stance === "differs" ? "flag wrong" : "quiet"}, STANCES[one.stance] ?? one.stance),
+      one.sources?.length ? el("ul.tight", ...one.sources.map(sourceWords)) : null),
   ]));
 }
 
@@ -76,10 +66,10 @@ function agentWords(store, agent) {
 
 function agentsTab(store) {
   const agents = [...store.agents.values()];
-  if (agents.length === 0) return el("p", {class: "hint"}, "No agent has told anything yet.");
+  if (agents.length === 0) return el("p.hint", "No agent has told anything yet.");
   const trouble = (agent) => Number(agent.stale) * 2 + Number(agent.starved);
   agents.sort((a, b) => trouble(b) - trouble(a) || Number(a.is_idle) - Number(b.is_idle) || a.name.localeCompare(b.name, "en", {numeric: true}));
-  return table("Agents", ["Agent", "State", "Role", "Where", "Node", "Links", "Version"], agents.map((agent) => [
+  return plainTable("Agents", ["Agent", "State", "Role", "Where", "Node", "Links", "Version"], agents.map((agent) => [
     agent.name, el("span", {class: agent.stale || agent.starved ? "flag wrong" : ""}, agent.stale ? "… " : agent.starved ? "◔ " : "", agentWords(store, agent)),
     agent.role ?? (agent.is_idle ? "standby" : "–"), placeWords(agent), agent.node, String(agent.links ?? "–"), agent.version,
   ]));
@@ -93,17 +83,17 @@ function attributeWords(attributes) {
 }
 
 export function eventList(events, now, otherwise) {
-  if (events.length === 0) return el("p", {class: "hint"}, otherwise);
-  return el("ol", {class: "events"}, ...events.map((event) => {
+  if (events.length === 0) return el("p.hint", otherwise);
+  return el("ol.events", ...events.map((event) => {
     const [sign, css] = EVENT_SIGNS[event.severity] ?? EVENT_SIGNS.info;
     const known = stateOf(event.attributes?.to);
     const move = event.attributes?.from && event.attributes?.to ? `${event.attributes.from} → ${event.attributes.to}` : "";
     const who = [event.attributes?.source, event.attributes?.target].filter(Boolean).join(" → ");
-    return el("li", {}, el("time", {datetime: event.at}, instant(event.at, now)),
-      el("span", {class: "chip bare", "data-severity": css}, el("i", {"aria-hidden": "true"}, move ? known.sign : sign), event.severity),
-      el("span", {class: "event-words"}, el("b", {}, event.body || event.event), who ? ` ${who}` : "", move ? ` · ${move}` : "",
+    return el("li", el("time", {datetime: event.at}, instant(event.at, now)),
+      el("span.chip", {"data-level": levelOf(severityOf(css))}, el("i", {"aria-hidden": "true"}, move ? known.sign : sign), event.severity),
+      el("span.event-words", el("b", event.body || event.event), who ? ` ${who}` : "", move ? ` · ${move}` : "",
         event.attributes?.evidence ? ` · ${event.attributes.evidence}` : "",
-        move ? null : el("small", {}, ` ${attributeWords(event.attributes)}`)));
+        move ? null : el("small", ` ${attributeWords(event.attributes)}`)));
   }));
 }
 
@@ -113,7 +103,7 @@ export class Tabs {
     this.body = byId("tab-body");
     this.buttons = new Map(TABS.map(([name, words]) => [name, el("button", {
       type: "button", role: "tab", id: `tab-${name}`, "aria-controls": "tab-body", onclick: () => choose(name),
-    }, words, el("span", {class: "count"}))]));
+    }, words, el("span.count"))]));
     const list = byId("tabs");
     list.append(...this.buttons.values());
     list.addEventListener("keydown", (event) => {

@@ -1,6 +1,6 @@
 // One path in depth, beside the matrix.
 
-import {byId, copyText, el, hiddenText, radios} from "./dom.js";
+import {byId, copyText, el, hiddenText, radios, signEl} from "./dom.js";
 import {comparison, reasons, splits, stateChip} from "./compare.js";
 import {eventList} from "./lists.js";
 import {figureWords, smokeChart, trailHistory} from "./chart.js";
@@ -73,13 +73,13 @@ export class PathPanel {
 
   #frame() {
     const part = (name) => (this[name] = el("div", {class: `part-${name}`}));
-    const spans = el("fieldset", {class: "switch"}, el("legend", {class: "vh"}, "Time shown"));
+    const spans = el("fieldset.switch", el("legend.vh", "Time shown"));
     this.spans = spans;
     this.node.replaceChildren(
-      el("header", {class: "panel-head"},
-        el("h2", {id: "panel-title", tabindex: "-1"}, el("span", {}, this.source), " ", el("i", {"aria-hidden": "true"}, "→"), hiddenText("to "), " ", el("span", {}, this.target),
-          " ", el("small", {}, kindWord(this.kind))),
-        el("button", {type: "button", class: "close", "aria-label": "Close (Escape)", onclick: () => this.on.close()}, "×")),
+      el("div.panel-head",
+        el("h2", {id: "panel-title", tabindex: "-1"}, el("span", this.source), " ", signEl("→"), hiddenText("to "), " ", el("span", this.target),
+          " ", el("small", kindWord(this.kind))),
+        el("button.close", {"aria-label": "Close (Escape)", onclick: () => this.on.close()}, "×")),
       part("status"), spans, part("picture"), part("pairs"), part("parts"), part("command"), part("events"));
   }
 
@@ -90,7 +90,6 @@ export class PathPanel {
     const cell = store.cell(this.source, this.target, this.kind) ?? found?.cell ?? null;
     this.cell = cell;
     const others = new Map();
-    for (const one of [found?.back, ...(found?.beside ?? [])].filter(Boolean)) others.set(keyOf(one), store.cells.get(keyOf(one)) ?? one);
     for (const kind of Object.keys(KINDS)) {
       for (const one of [store.cell(this.source, this.target, kind), store.cell(this.target, this.source, kind)]) {
         if (one && one !== cell) others.set(keyOf(one), one);
@@ -116,7 +115,7 @@ export class PathPanel {
   #draw(cell, found, others, now) {
     const {store} = this;
     if (!cell) {
-      this.status.replaceChildren(el("p", {class: "hint"}, this.error ?? (found ? "Nobody measures this path now." : "Reading…")));
+      this.status.replaceChildren(el("p.hint", this.error ?? (found ? "Nobody measures this path now." : "Reading…")));
       for (const part of [this.picture, this.pairs, this.parts, this.events, this.command]) part.replaceChildren();
       this.spans.hidden = true;
       return;
@@ -127,18 +126,18 @@ export class PathPanel {
       radios(this.spans, "span", SPANS, this.span, (word) => this.on.span(word));
     }
     const place = (name, kind) => placeWords(store.spot(name, kind));
-    this.status.replaceChildren(...[el("p", {class: "path-state"}, stateChip(store.isStale(cell) ? "stale" : cell.state), " ",
-      el("span", {}, sinceWords(cell.since, now)), el("span", {class: "quiet"}, cell.budget_us ? ` · budget ${budgetWords(cell.budget_us)}` : " · for information, no budget")),
-    el("p", {class: "quiet"}, `${place(cell.source, "peer")} → ${place(cell.target, cell.kind)}`), reasons(cell, found?.detail)].filter(Boolean));
+    this.status.replaceChildren(...[el("p.path-state", stateChip(store.isStale(cell) ? "stale" : cell.state), " ",
+      el("span", sinceWords(cell.since, now)), el("span.quiet", cell.budget_us ? ` · budget ${budgetWords(cell.budget_us)}` : " · for information, no budget")),
+    el("p.quiet", `${place(cell.source, "peer")} → ${place(cell.target, cell.kind)}`), reasons(cell, found?.detail)].filter(Boolean));
     this.#picture(cell, found, now);
-    this.pairs.replaceChildren(el("h3", {}, "Both ways, and beside it"),
+    this.pairs.replaceChildren(el("h3", "Both ways, and beside it"),
       comparison([cell, ...others], cell, (one) => store.isStale(one), this.on.open));
     const parts = splits(found?.detail);
-    this.parts.replaceChildren(...(parts.length ? [el("h3", {}, "Whose time it is"), ...parts] : []));
+    this.parts.replaceChildren(...(parts.length ? [el("h3", "Whose time it is"), ...parts] : []));
     const command = found?.command;
-    this.command.replaceChildren(...(command ? [el("h3", {}, "See it yourself"),
-      el("div", {class: "command"}, el("code", {}, command), el("button", {type: "button", onclick: () => copyText(command, "Command")}, "Copy", hiddenText(" the command")))] : []));
-    this.events.replaceChildren(el("h3", {}, "Last events"), eventList((found?.events ?? []).slice(0, 12), now, "Nothing has happened on this path that is still remembered."));
+    this.command.replaceChildren(...(command ? [el("h3", "See it yourself"),
+      el("div.command", el("code", command), el("button", {onclick: () => copyText(command, "Command")}, "Copy", hiddenText(" the command")))] : []));
+    this.events.replaceChildren(el("h3", "Last events"), eventList((found?.events ?? []).slice(0, 12), now, "Nothing has happened on this path that is still remembered."));
   }
 
   #picture(cell, found, now) {
@@ -152,17 +151,17 @@ export class PathPanel {
       : trailHistory(store.trails.get(keyOf(cell)), store.breaks, Math.max(from, store.openedAt ?? from), to);
     const isDatabase = cell.role === "postgres" || cell.kind === "postgres";
     const start = performance.now();
-    const live = isOurs ? from : Math.max(from, Math.min((store.openedAt ?? to) - 5_000, to - 60_000));
+    const since = isOurs ? from : drawn.begin;
     const {chart, figures} = smokeChart(drawn, {
-      from: live, to, now, budgetUs: cell.budget_us, top: isOurs ? "max" : "p99",
+      from: since, to: isOurs ? to : Math.max(to, since + 60_000), now: to, budgetUs: cell.budget_us, top: isOurs ? "max" : "p99",
       coderUs: isDatabase ? store.meta?.coder_warns_at_us ?? null : null,
     });
     const who = cell.source;
-    const note = isOurs || !found ? null : found.measured_here === false
+    const note = isOurs || !found ? null : found.measured_here === null ? "This report holds no history of this path." : found.measured_here === false
       ? `History is kept by the agent that measures: open this path at ${who}. Drawn here is what came in since this page was opened, ${span(now - (store.openedAt ?? now))} ago.`
       : "No history yet: drawn here is what came in since this page was opened.";
-    this.picture.replaceChildren(...[el("figure", {}, chart, el("figcaption", {}, figureWords(figures, now))),
-      note ? el("p", {class: "hint"}, note) : null, this.error ? el("p", {class: "hint"}, `Not refreshed: ${this.error}`) : null].filter(Boolean));
+    this.picture.replaceChildren(...[el("figure", chart, el("figcaption", figureWords(figures, now))),
+      note ? el("p.hint", note) : null, this.error ? el("p.hint", `Not refreshed: ${this.error}`) : null].filter(Boolean));
     this.drawnIn = performance.now() - start;
     this.node.dataset.drawnMs = this.drawnIn.toFixed(1);
   }

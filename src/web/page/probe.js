@@ -1,6 +1,6 @@
 // The page's own loop: what comes in goes to the store, and one drawing a frame shows it.
 
-import {byId, copyText, el, radios, remember, remembered, setText, toast} from "./dom.js";
+import {byId, copyText, el, radios, remember, remembered, setText} from "./dom.js";
 import {Attention, drawBanner} from "./banner.js";
 import {Matrix, drawLegend} from "./grid.js";
 import {PathPanel} from "./panel.js";
@@ -176,10 +176,6 @@ function wire() {
   window.addEventListener("hashchange", readAddress);
   document.addEventListener("keydown", (event) => {
     if (event.key === "Escape" && panel.isOpen && document.activeElement !== filter) closePath();
-    else if (event.key === "/" && !event.target.closest("input, textarea")) {
-      event.preventDefault();
-      filter.focus();
-    }
   });
 }
 
@@ -189,11 +185,10 @@ if (report) {
   store.takeSnapshot(report.snapshot);
   // A report is as old as it is: ages are told as of its own time.
   store.now = () => store.at ?? Date.now();
-  document.body.prepend(el("p", {class: "vh"}, "This is a report: it shows one moment and asks nobody."));
+  document.body.prepend(el("p.vh", "This is a report: it shows one moment and asks nobody."));
   follow();
 } else {
   follow();
   new Feed({snapshot: takeSnapshot, delta: takeDelta, link: linkIs, locked: askToken}).start();
   setInterval(drawLater, 1000);
-  window.addEventListener("unhandledrejection", () => toast("Something went wrong on this page"));
 }

@@ -137,7 +137,7 @@ function zoneGrid(store) {
 function slowestOf(store, pair) {
   let slowest = null;
   for (const cell of store.cells.values()) {
-    if (cell.kind !== pair.kind || cell.p99_us === null || cell.p99_us === undefined) continue;
+    if (cell.kind !== pair.kind || cell.p99_us == null) continue;
     const [from, to] = [store.spot(cell.source, "peer"), store.spot(cell.target, cell.kind)];
     if (from && to && endKey(from) === endKey(pair.source) && endKey(to) === endKey(pair.target)) {
       slowest = Math.max(slowest ?? 0, cell.p99_us);
@@ -176,7 +176,7 @@ function figure(cell, q) {
 export function sayCell(cell, q, isStale) {
   const state = stateOf(isStale ? "stale" : cell.state);
   const value = figure(cell, q);
-  const known = value !== null && value !== undefined;
+  const known = value != null;
   const silent = state === stateOf("unreachable") || state === stateOf("left");
   const isOld = state === stateOf("stale") || state === stateOf("unknown");
   const ratio = cell.budget_us && known && q !== "loss" ? value / cell.budget_us : null;
@@ -196,8 +196,9 @@ export function sayCell(cell, q, isStale) {
 // The worst and the median of a row or column, of what is judged; of the rest where nothing is.
 export function summary(views) {
   const real = views.filter((view) => !view.self && !view.absent);
-  const judged = real.filter((view) => view.counts);
-  const of = judged.length ? judged : real.filter((view) => view.value !== null);
+  const known = real.filter((view) => !view.hatch && (view.value !== null || view.silent));
+  const judged = known.filter((view) => view.counts);
+  const of = judged.length ? judged : known.length ? known : real;
   if (of.length === 0) return null;
   const figures = of.filter((view) => view.value !== null).map((view) => view.value).sort((a, b) => a - b);
   const worst = of.reduce((a, b) => (b.rank - a.rank || (b.value ?? -1) - (a.value ?? -1)) > 0 ? b : a);
@@ -207,26 +208,34 @@ export function summary(views) {
 const severity = (cell) => stateOf(cell.state).rank;
 const ratioOf = (cell) => (cell.p95_us ?? 0) / (cell.budget_us || Infinity);
 
+function judgedCells(store) {
+  return [...store.cells.values()].filter((cell) => cell.budget_us && !cell.stale);
+}
+
 // Judged paths, the worst first.
 export function worstPaths(store, most) {
-  const judged = [...store.cells.values()].filter((cell) => cell.budget_us && !cell.stale);
+  const judged = judgedCells(store);
   judged.sort((a, b) => severity(b) - severity(a) || ratioOf(b) - ratioOf(a) || byName.compare(keyOf(a), keyOf(b)));
-  return judged.slice(0, most);
+  return most === undefined ? judged : judged.slice(0, most);
 }
 
-// One node that explains most of what is bad: it is on at least four fifths of the bad paths, three or more.
-export function culprit(store) {
-  const bad = [...store.cells.values()].filter((cell) => cell.budget_us && !cell.stale && severity(cell) >= 5);
-  if (bad.length < 3) return null;
-  const counts = tally(bad.flatMap((cell) => [cell.source, cell.target]));
-  const [name, count] = [...counts].reduce((a, b) => (b[1] > a[1] ? b : a));
-  const next = Math.max(0, ...[...counts].filter(([other]) => other !== name).map(([, number]) => number));
-  if (count < bad.length * 0.8 || next === count) return null;
-  const all = [...store.cells.values()].filter((cell) => cell.budget_us && (cell.source === name || cell.target === name));
-  return {name, count, bad: bad.length, all: all.length};
+// Nodes that explain what is bad: most of their own paths are, and three or more. Each bad path counts for one of them.
+export function culprits(store) {
+  const judged = judgedCells(store);
+  const ends = (cells) => tally(cells.flatMap((cell) => [cell.source, cell.target]));
+  const all = ends(judged);
+  const found = [];
+  let bad = judged.filter((cell) => severity(cell) >= 5);
+  const allBad = ends(bad);
+  for (;;) {
+    const [name, count] = [...ends(bad)].reduce((a, b) => (b[1] > a[1] ? b : a), ["", 0]);
+    if (count < 3 || count < all.get(name) * 0.6) return found;
+    found.push({name, count: allBad.get(name), all: all.get(name)});
+    bad = bad.filter((cell) => cell.source !== name && cell.target !== name);
+  }
 }
 
-export function pathWords(cell, now, since) {
+export function pathWords(cell, since) {
   const parts = [`p50 ${ms(cell.p50_us)}`, `p95 ${ms(cell.p95_us)}`, `p99 ${ms(cell.p99_us)}`];
   const lost = cell.samples !== undefined ? `${cell.lost} of ${Math.max(cell.samples, cell.lost)} lost` : null;
   const budget = cell.budget_us ? `budget ${budgetWords(cell.budget_us)}` : "for information";

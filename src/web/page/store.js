@@ -78,9 +78,9 @@ export class Store {
     let trail = this.trails.get(key);
     if (!trail) this.trails.set(key, trail = []);
     const last = trail.at(-1);
-    const point = [this.at, cell.min_us, cell.p50_us, cell.p95_us, cell.p99_us, cell.samples, cell.lost, cell.state];
-    if (last && this.at - last[0] < every && last[7] === cell.state) return;
-    trail.push(point);
+    const state = cell.stale ? "stale" : cell.state;
+    if (last && this.at - last[0] < every && last[6] === state) return;
+    trail.push([this.at, cell.min_us, cell.p50_us, cell.p95_us, cell.p99_us, cell.lost, state]);
     while (trail.length > 2 && trail[1][0] < this.at - TRAIL_MS) trail.shift();
   }
 
@@ -145,7 +145,7 @@ export class Store {
 
   // How long nobody has heard of an agent. While it is fresh no delta says so again, so only a stale one is counted on.
   silence(agent) {
-    if (agent.heard_ago_us === null || agent.heard_ago_us === undefined) return this.stalled ? this.now() - this.at : 0;
+    if (agent.heard_ago_us == null) return this.stalled ? this.now() - this.at : 0;
     return agent.heard_ago_us / 1000 + (agent.stale || this.stalled ? this.now() - agent.told_at : 0);
   }
 

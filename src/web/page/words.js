@@ -10,6 +10,11 @@ export const STATES = {
   unreachable: {rank: 6, mark: "×", sign: "×", word: "unreachable", headline: "Not everything answers"},
 };
 
+// What has to be loud: the page's colours beside the scale go by it.
+export function levelOf({rank}) {
+  return rank === 0 ? "good" : rank === 4 ? "warn" : rank > 4 ? "bad" : "";
+}
+
 export function stateOf(name) {
   return STATES[name] ?? STATES.unknown;
 }
@@ -37,23 +42,23 @@ export const QUANTILES = [["p50", "p50"], ["p95", "p95"], ["p99", "p99"], ["loss
 
 // Three digits at most: the fourth is noise.
 export function bareMs(us) {
-  if (us === null || us === undefined) return "?";
+  if (us == null) return "?";
   const value = us / 1000;
   if (value < 0.005) return "<0.01";
   return value.toFixed(value < 9.995 ? 2 : value < 99.95 ? 1 : 0);
 }
 
 export function ms(us) {
-  return us === null || us === undefined ? "not known" : `${bareMs(us)} ms`;
+  return us == null ? "not known" : `${bareMs(us)} ms`;
 }
 
 // A budget is a round figure and is written like one.
 export function budgetWords(us) {
-  return us === null || us === undefined ? "no budget" : `${Number((us / 1000).toPrecision(3))} ms`;
+  return us == null ? "no budget" : `${Number((us / 1000).toPrecision(3))} ms`;
 }
 
 export function bareLoss(share) {
-  if (share === null || share === undefined) return "?";
+  if (share == null) return "?";
   const percent = share * 100;
   if (percent === 0) return "0";
   if (percent < 0.05) return "<0.1";
@@ -61,7 +66,7 @@ export function bareLoss(share) {
 }
 
 export function lossWords(share) {
-  return share === null || share === undefined ? "not known" : `${bareLoss(share)} %`;
+  return share == null ? "not known" : `${bareLoss(share)} %`;
 }
 
 export function many(count, one, more) {
@@ -116,9 +121,9 @@ export function placeWords(spot) {
 }
 
 export const SEVERITIES = {
-  fail: {rank: 0, sign: "×", word: "fail"},
-  warning: {rank: 1, sign: "▲", word: "warning"},
-  information: {rank: 2, sign: "i", word: "information"},
+  fail: {rank: 5, sign: "×", word: "fail"},
+  warning: {rank: 4, sign: "▲", word: "warning"},
+  information: {rank: 1, sign: "i", word: "information"},
 };
 
 export function severityOf(name) {

@@ -344,7 +344,7 @@ fn who_refuses_one_after_the_other_is_not_hammered_with_the_rest() {
         handle.tell(event(0));
         wait_until(&handle, "a refusal", |tallies| dropped(tallies, "refused") == 1);
         handle.tell(event(1));
-        meanwhile(|| std::thread::sleep(Duration::from_millis(500)));
+        tokio::time::sleep(Duration::from_millis(500)).await;
         assert_eq!((receiver.received().len(), handle.tallies().waiting), (1, Some(1)));
     });
 }
