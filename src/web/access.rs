@@ -223,6 +223,7 @@ mod tests {
             (basic(&format!("anybody:{TOKEN}")), true),
             (basic(&format!(":{TOKEN}")), true),
             (format!("Bearer {TOKEN}0"), false),
+            (format!("Bearer {}", TOKEN.to_uppercase()), false),
             (format!("Bearer {}", &TOKEN[1..]), false),
             ("Bearer ".to_owned(), false),
             (basic(TOKEN), false),
