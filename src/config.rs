@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use probes::Target;
-use probes::secret::MeshSecret;
+use probes::secret::MeshSecrets;
 use probes::tls::{Identity, PemFiles};
 
 use crate::agent;
@@ -235,14 +235,18 @@ fn identity(args: &IdentityArgs, env: Environment<'_>) -> Result<Identity, Confi
             server_name,
         }));
     }
-    let (key, text) = match (secret_file, inline) {
+    let (key, text, file) = match (secret_file, inline) {
         (Some(_), Some(_)) => {
             return Err(fault("PROBE_MESH_SECRET", "a mesh secret file is given too: use one or the other"));
         }
-        (Some(path), None) => ("--mesh-secret-file", read("--mesh-secret-file", path)?),
-        (None, inline) => ("PROBE_MESH_SECRET", inline.unwrap_or_default()),
+        (Some(path), None) => ("--mesh-secret-file", read("--mesh-secret-file", path)?, Some(path)),
+        (None, inline) => ("PROBE_MESH_SECRET", inline.unwrap_or_default(), None),
     };
-    MeshSecret::parse(&text).map(Identity::Secret).map_err(|error| fault(key, error))
+    let secrets = MeshSecrets::parse(&text).map_err(|error| fault(key, error))?;
+    Ok(Identity::Secret(match file {
+        Some(path) => secrets.from_file(path),
+        None => secrets,
+    }))
 }
 
 fn read(key: &'static str, path: &Path) -> Result<String, ConfigError> {
