@@ -340,6 +340,29 @@ mod tests {
     }
 
     #[test]
+    fn several_mesh_secrets_may_be_given_by_a_variable_or_a_file_and_a_repeated_one_is_told_by_its_place() {
+        let other = SECRET.replacen("8f", "f8", 1);
+        let identity = |text: &str| {
+            with("check --peer a", &[("PROBE_MESH_SECRET", text)]).map(|settings| settings.measuring.identity)
+        };
+        let both = identity(&format!("{SECRET},{other}")).unwrap();
+        let Some(Identity::Secret(secrets)) = &both else { panic!("{both:?}") };
+        assert_eq!((secrets.count(), secrets.file()), (2, None));
+        assert_eq!(both, identity(&format!("{SECRET}\n{other}\n")).unwrap());
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("mesh-secret");
+        std::fs::write(&path, format!("{SECRET}\n\n{other}")).unwrap();
+        let line = format!("check --peer a --mesh-secret-file {}", path.display());
+        let of_file = with(&line, &[]).unwrap().measuring.identity;
+        assert!(
+            matches!(&of_file, Some(Identity::Secret(all)) if all.file() == Some(&path) && all.count() == 2)
+        );
+        let error = identity(&format!("{SECRET},{SECRET}")).unwrap_err();
+        assert!(error.starts_with("PROBE_MESH_SECRET: line 1, secret 2 has the same"), "{error}");
+        assert!(!error.contains(&SECRET[..8]), "{error}");
+    }
+
+    #[test]
     fn every_fault_names_its_key_and_no_fault_shows_a_secret() {
         for (line, variables, part) in [
             ("check --peer a", &[][..], "PROBE_MESH_SECRET_FILE"),
