@@ -153,6 +153,16 @@ app.kubernetes.io/part-of: probe
 {{- if and $v.affinity (eq $v.mode "deployment") (not (dig "podAntiAffinity" "requiredDuringSchedulingIgnoredDuringExecution" false $v.affinity)) -}}
 {{- fail "affinity: mode deployment needs a required podAntiAffinity, so that there is one agent a node: add it, or leave affinity empty" -}}
 {{- end -}}
+{{- if eq $v.mode "sidecar" -}}
+{{- range $key, $isGiven := dict "web.tls.existingSecret" $v.web.tls.existingSecret "database.passwordKey" $v.database.passwordKey "database.passwordFile" $v.database.passwordFile "otlp.spool" $v.otlp.spool "networkPolicy.enabled" $v.networkPolicy.enabled "extraInitContainers" $v.extraInitContainers -}}
+{{- if $isGiven -}}
+{{- fail (printf "%s: mode sidecar has no pods of its own to do this with: put it into Coder's values" $key) -}}
+{{- end -}}
+{{- end -}}
+{{- if or (omit $v.config "targets") (and $v.config (not $v.preflight.enabled)) -}}
+{{- fail "config: mode sidecar makes no file: give variables by extraEnv, as PROBE_BUDGETS__PROXY for budgets.proxy" -}}
+{{- end -}}
+{{- end -}}
 {{- if and (has "coder" $v.preflight.discover) (not $v.database.existingSecret) $v.preflight.enabled -}}
 {{- fail "preflight.discover: coder needs database.existingSecret" -}}
 {{- end -}}

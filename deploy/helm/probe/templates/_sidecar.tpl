@@ -37,16 +37,19 @@ coder:
         {{- with $v.extraEnv }}
         {{- toYaml . | nindent 8 }}
         {{- end }}
+      {{- with $v.extraEnvFrom }}
+      envFrom:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
       ports:
         - {name: probe-echo, containerPort: 9862, protocol: UDP}
         - {name: probe-http, containerPort: {{ include "probe.webPort" . }}, protocol: TCP}
       terminationMessagePolicy: FallbackToLogsOnError
       {{- with $v.securityContext }}
       securityContext:
-        {{- toYaml . | nindent 8 }}
-        runAsUser: {{ $.Values.podSecurityContext.runAsUser | default 65532 }}
-        runAsGroup: {{ $.Values.podSecurityContext.runAsGroup | default 65532 }}
-        seccompProfile: {type: RuntimeDefault}
+        {{- /* All that it needs, since nothing is known of the pod's own. */}}
+        {{- $own := dict "runAsUser" 65532 "runAsGroup" 65532 "seccompProfile" (dict "type" "RuntimeDefault") }}
+        {{- toYaml (merge (dict) . (omit $v.podSecurityContext "fsGroup") $own) | nindent 8 }}
       {{- end }}
       {{- with $v.resources }}
       resources:
@@ -54,6 +57,9 @@ coder:
       {{- end }}
       volumeMounts:
         - {name: probe, mountPath: /etc/probe/credentials, readOnly: true}
+        {{- with $v.extraVolumeMounts }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
   volumes:
     - name: probe
       projected:
@@ -64,4 +70,7 @@ coder:
           {{- if $v.web.token.existingSecret }}
           {{- include "probe.webTokenSources" . | nindent 10 }}
           {{- end }}
+    {{- with $v.extraVolumes }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
 {{- end -}}
