@@ -309,9 +309,10 @@ def check_pods():
                 if not selects(ours["labelSelector"]["matchLabels"], labels):
                     wrong(where, "its anti-affinity does not select its own pods")
                 (coders,) = affinity["podAffinity"][required]
-                coderd = coders_deployment()["spec"]["template"]["metadata"]["labels"]
-                if not selects(coders["labelSelector"]["matchLabels"], coderd):
-                    wrong(where, "its affinity does not select coderd's pods")
+                wanted = cases()[case_name].get("beside", {}).get("podLabels")
+                wanted = wanted or coders_deployment()["spec"]["template"]["metadata"]["labels"]
+                if not selects(coders["labelSelector"]["matchLabels"], wanted):
+                    wrong(where, "its affinity does not select the pods that it stands beside")
                 same(f"{where}: maxSurge", 0, document["spec"]["strategy"]["rollingUpdate"]["maxSurge"])
             if document["kind"] in ("DaemonSet", "Deployment"):
                 container = spec["containers"][0]
@@ -582,7 +583,9 @@ def check_docs():
     for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL):
         where = f"docs/install.md: «{block.splitlines()[0]}»"
         for document in yaml.safe_load_all(block):
-            if "coder" in document and "initContainers" in document["coder"]:
+            if not isinstance(document, dict):
+                continue
+            if "initContainers" in document.get("coder", {}):
                 counts["coder"] += 1
                 deployment = beside(document, coders_deployment())
                 valid(where, deployment)
@@ -619,7 +622,7 @@ def check_program(program):
     specs.append(("sidecar", beside(sidecar(), coders_deployment())["spec"]["template"]["spec"]))
     for block in re.findall(r"```yaml\n(.*?)```", (ROOT / "docs/install.md").read_text(), re.DOTALL):
         for document in yaml.safe_load_all(block):
-            if isinstance(document.get("coder"), dict) and "initContainers" in document["coder"]:
+            if isinstance(document, dict) and "initContainers" in document.get("coder", {}):
                 specs.append(("docs/install.md", beside(document, coders_deployment())["spec"]["template"]["spec"]))
     asked = 0
     for where, spec in specs:

@@ -153,6 +153,9 @@ app.kubernetes.io/part-of: probe
 {{- if and $v.affinity (eq $v.mode "deployment") (not (dig "podAntiAffinity" "requiredDuringSchedulingIgnoredDuringExecution" false $v.affinity)) -}}
 {{- fail "affinity: mode deployment needs a required podAntiAffinity, so that there is one agent a node: add it, or leave affinity empty" -}}
 {{- end -}}
+{{- if and (or $v.beside.podLabels $v.beside.namespace) (ne $v.mode "deployment") -}}
+{{- fail (printf "beside: mode %q stands where it stands: use mode deployment" $v.mode) -}}
+{{- end -}}
 {{- if eq $v.mode "sidecar" -}}
 {{- range $key, $isGiven := dict "web.tls.existingSecret" $v.web.tls.existingSecret "database.passwordKey" $v.database.passwordKey "database.passwordFile" $v.database.passwordFile "otlp.spool" $v.otlp.spool "networkPolicy.enabled" $v.networkPolicy.enabled "extraInitContainers" $v.extraInitContainers -}}
 {{- if $isGiven -}}
