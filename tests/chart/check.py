@@ -579,7 +579,7 @@ def check_products():
 def check_docs():
     """What docs/install.md shows can be copied: it is rendered and validated as the chart's own."""
     text = (ROOT / "docs/install.md").read_text()
-    counts = {"coder": 0, "values": 0, "manifest": 0}
+    counts = {"coder": 0, "values": 0, "container": 0}
     for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL):
         where = f"docs/install.md: «{block.splitlines()[0]}»"
         for document in yaml.safe_load_all(block):
@@ -596,15 +596,17 @@ def check_docs():
                 counts["values"] += 1
                 for made in objects(rendered(document)):
                     valid(where, made)
-            elif "apiVersion" in document:
-                counts["manifest"] += 1
-                valid(where, document)
-                for _, _, spec in pods([document]):
-                    restricted(where, spec)
-                    shape(where, spec)
+            for container in ours(document):
+                counts["container"] += 1
+                valid(where, {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}, "spec": {"containers": [container]}})
     for kind, count in counts.items():
         if not count:
             wrong("docs/install.md", f"there is no block of kind {kind}")
+
+
+def ours(value):
+    """Every container of the program, wherever it stands."""
+    return [node for _, node in walk(value) if "/probe:" in str(node.get("image")) or str(node.get("image")).startswith("probe:")]
 
 
 def run(program, *arguments, text=""):
@@ -618,30 +620,24 @@ def check_program(program):
         text = run(program, command, "--help").stdout
         known[command] = (set(re.findall(r"(--[a-z][-a-z]+)", text)), set(re.findall(r"\[env: (\w+)", text)))
     by_file = {"PROBE_MESH_SECRET", "PROBE_FAIL_ON"}
-    specs = [(c, spec) for c in cases() for _, _, spec in pods(case(c)[1])]
-    specs.append(("sidecar", beside(sidecar(), coders_deployment())["spec"]["template"]["spec"]))
+    found = [(c, container) for c in cases() for container in ours(case(c)[1])]
+    found += [("sidecar", container) for container in ours(sidecar())]
     for block in re.findall(r"```yaml\n(.*?)```", (ROOT / "docs/install.md").read_text(), re.DOTALL):
-        for document in yaml.safe_load_all(block):
-            if isinstance(document, dict) and "initContainers" in document.get("coder", {}):
-                specs.append(("docs/install.md", beside(document, coders_deployment())["spec"]["template"]["spec"]))
-    asked = 0
-    for where, spec in specs:
-        for container in containers(spec):
-            if not container.get("args") or container["args"][0] not in known:
-                continue
-            asked += 1
-            flags, variables = known[container["args"][0]]
-            for argument in container["args"][1:]:
-                if argument.startswith("--") and argument.split("=")[0] not in flags:
-                    wrong(where, f"probe {container['args'][0]} has no flag {argument}")
-            for variable in container.get("env", []):
-                key = variable["name"]
-                if key.startswith("PROBE_") and "__" not in key and key not in variables | by_file:
-                    wrong(where, f"probe {container['args'][0]} does not read {key}")
-                if key.startswith("PROBE_") and variable.get("value") == "":
-                    wrong(where, f"{key} is empty")
-    if asked < 20:
-        wrong("check_program", f"only {asked} containers of the program were found")
+        found += [("docs/install.md", container) for container in ours(list(yaml.safe_load_all(block)))]
+    for where, container in found:
+        command, *arguments = container.get("command", ["/probe"])[1:] + container.get("args", [])
+        flags, variables = known[command]
+        for argument in arguments:
+            if argument.startswith("--") and argument.split("=")[0] not in flags:
+                wrong(where, f"probe {command} has no flag {argument}")
+        for variable in container.get("env", []):
+            key = variable["name"]
+            if key.startswith("PROBE_") and "__" not in key and key not in variables | by_file:
+                wrong(where, f"probe {command} does not read {key}")
+            if key.startswith("PROBE_") and variable.get("value") == "":
+                wrong(where, f"{key} is empty")
+    if len(found) < 25:
+        wrong("check_program", f"only {len(found)} containers of the program were found")
 
 
 def check_manifests(program):

@@ -14,6 +14,8 @@ mod attribution;
 #[cfg(test)]
 mod bad_input;
 #[cfg(test)]
+mod chart;
+#[cfg(test)]
 mod characteristics;
 #[cfg(test)]
 mod check;
