@@ -97,14 +97,25 @@ def rendered(values, release=RELEASE, namespace=NAMESPACE):
     return chart().render(values, name=release, namespace=namespace)
 
 
+class Strict(yaml.SafeLoader):
+    """Of a key that is there twice others take the last, and Kubernetes neither."""
+
+    def construct_mapping(self, node, deep=False):
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        if twice := {key for key in keys if keys.count(key) > 1}:
+            raise yaml.constructor.ConstructorError(None, None, f"{twice} stands there twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
 def objects(templates):
-    return [
-        document
-        for path, text in sorted(templates.items())
-        if not path.endswith("NOTES.txt")
-        for document in yaml.safe_load_all(text)
-        if document
-    ]
+    documents = []
+    for path, text in sorted(templates.items()):
+        if not path.endswith("NOTES.txt"):
+            try:
+                documents += [document for document in yaml.load_all(text, Strict) if document]
+            except yaml.YAMLError as error:
+                wrong(path, f"it is no YAML: {error}")
+    return documents
 
 
 @functools.cache
@@ -668,10 +679,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--probe", required=True, help="the program under test")
     parser.add_argument("--update", action="store_true", help="take over what is rendered now")
+    parser.add_argument("--only", help="run this check alone")
     asked = parser.parse_args()
     failed = 0
     for key, check in list(globals().items()):
-        if not key.startswith("check_"):
+        if not key.startswith("check_") or asked.only not in (None, key.removeprefix("check_")):
             continue
         before = len(problems)
         arguments = [asked.probe] if key in ("check_program", "check_manifests") else []
