@@ -144,6 +144,12 @@ app.kubernetes.io/part-of: probe
 {{- if and (or $v.database.passwordKey $v.database.passwordFile) (not $v.database.existingSecret) -}}
 {{- fail "database.existingSecret is empty: a password needs the connection string that it goes with" -}}
 {{- end -}}
+{{- if or (hasPrefix "127." $v.web.address) (hasPrefix "[::1]" $v.web.address) -}}
+{{- fail (printf "web.address: neither the kubelet nor Prometheus reaches %s: use [::]:9863, or 0.0.0.0:9863 where nodes have no IPv6" $v.web.address) -}}
+{{- end -}}
+{{- if and $v.preflight.enabled $v.database.passwordFile -}}
+{{- fail "preflight.enabled: the Job has no container that writes database.passwordFile: use an init container of coderd or a step of CI (docs/install.md)" -}}
+{{- end -}}
 {{- if and $v.podMonitor.enabled $v.serviceMonitor.enabled -}}
 {{- fail "podMonitor.enabled and serviceMonitor.enabled are both true, so every agent would be scraped twice: use one" -}}
 {{- end -}}

@@ -48,7 +48,7 @@ coder:
       {{- with $v.securityContext }}
       securityContext:
         {{- /* All that it needs, since nothing is known of the pod's own. */}}
-        {{- $own := dict "runAsUser" 65532 "runAsGroup" 65532 "seccompProfile" (dict "type" "RuntimeDefault") }}
+        {{- $own := dict "runAsNonRoot" true "seccompProfile" (dict "type" "RuntimeDefault") }}
         {{- toYaml (merge (dict) . (omit $v.podSecurityContext "fsGroup") $own) | nindent 8 }}
       {{- end }}
       {{- with $v.resources }}
