@@ -14,9 +14,9 @@ mod attribution;
 #[cfg(test)]
 mod bad_input;
 #[cfg(test)]
-mod chart;
-#[cfg(test)]
 mod characteristics;
+#[cfg(test)]
+mod chart;
 #[cfg(test)]
 mod check;
 #[cfg(test)]
