@@ -92,8 +92,10 @@ mod scene;
 #[cfg(test)]
 mod schema;
 #[cfg(test)]
-mod tidy;
+mod supervisor;
 #[cfg(test)]
+mod tidy;
+mod unit;
 mod watch;
 #[cfg(test)]
 mod whole;
