@@ -1,14 +1,14 @@
 // What stands below the matrix: findings, placement, agents, events.
 
 import {byId, docsLink, el, plainTable, setText, signEl} from "./dom.js";
-import {instant, levelOf, placeWords, severityOf, sinceWords, span, stateOf} from "./words.js";
+import {STATES, instant, levelOf, placeWords, severityOf, sinceWords, span} from "./words.js";
 import {misplaced} from "./shape.js";
 
 const TABS = [["findings", "Findings"], ["placement", "Placement"], ["agents", "Agents"], ["events", "Events"]];
 
-export function severityChip(severity) {
+export function severityChip(severity, sign) {
   const known = severityOf(severity);
-  return el("span.chip", {"data-level": levelOf(known)}, signEl(known.sign), known.word);
+  return el("span.chip", {"data-level": levelOf(known)}, signEl(sign || known.sign), known.word);
 }
 
 function vantageWords(vantage) {
@@ -51,7 +51,7 @@ function placementTab(store) {
     el("span", wrong.has(one.name) ? el("span.flag.wrong", "⚑ wrong region ") : null, one.name),
     [one.role ?? "–", one.is_agent ? " · agent" : ""].join(""), placeWords(one), one.node,
     el("div", el("span", {class: one.stance === "differs" ? "flag wrong" : "quiet"}, STANCES[one.stance] ?? one.stance),
-      one.sources?.length ? el("ul.tight", ...one.sources.map(sourceWords)) : null),
+      one.sources?.length ? el("ul", ...one.sources.map(sourceWords)) : null),
   ]));
 }
 
@@ -75,8 +75,6 @@ function agentsTab(store) {
   ]));
 }
 
-const EVENT_SIGNS = {error: ["×", "fail"], warn: ["▲", "warning"], info: ["i", "information"]};
-
 function attributeWords(attributes) {
   return Object.entries(attributes ?? {}).filter(([name]) => !["source", "evidence", "target_kind"].includes(name))
     .map(([name, value]) => `${name} ${typeof value === "object" ? JSON.stringify(value) : value}`).join(" · ");
@@ -85,14 +83,13 @@ function attributeWords(attributes) {
 export function eventList(events, now, otherwise) {
   if (events.length === 0) return el("p.hint", otherwise);
   return el("ol.events", ...events.map((event) => {
-    const [sign, css] = EVENT_SIGNS[event.severity] ?? EVENT_SIGNS.info;
-    const known = stateOf(event.attributes?.to);
-    const move = event.attributes?.from && event.attributes?.to ? `${event.attributes.from} → ${event.attributes.to}` : "";
-    const who = [event.attributes?.source, event.attributes?.target].filter(Boolean).join(" → ");
+    const {from, to, source, target, evidence} = event.attributes ?? {};
+    const move = from && to ? `${from} → ${to}` : "";
+    const who = [source, target].filter(Boolean).join(" → ");
     return el("li", el("time", {datetime: event.at}, instant(event.at, now)),
-      el("span.chip", {"data-level": levelOf(severityOf(css))}, el("i", {"aria-hidden": "true"}, move ? known.sign : sign), event.severity),
+      severityChip(event.severity, move && STATES[to]?.sign),
       el("span.event-words", el("b", event.body || event.event), who ? ` ${who}` : "", move ? ` · ${move}` : "",
-        event.attributes?.evidence ? ` · ${event.attributes.evidence}` : "",
+        evidence ? ` · ${evidence}` : "",
         move ? null : el("small", ` ${attributeWords(event.attributes)}`)));
   }));
 }
@@ -139,7 +136,7 @@ export class Tabs {
     this.body.setAttribute("aria-labelledby", `tab-${tab}`);
     const scroll = this.body.querySelector(".box")?.scrollLeft ?? 0;
     this.body.replaceChildren({findings: findingsTab, placement: placementTab, agents: agentsTab,
-      events: () => eventList(store.events, store.now(), "Nothing has happened yet that is remembered.")}[tab](store));
+      events: () => eventList(store.events, store.now(), "None is remembered.")}[tab](store));
     const box = this.body.querySelector(".box");
     if (box) box.scrollLeft = scroll;
   }
