@@ -34,12 +34,10 @@ function findingsTab(store) {
   return el("ul.findings", ...sortedFindings(store.findings).map((finding) => findingCard(finding, store.now())));
 }
 
-const STANCES = {agrees: "its sources agree", unknown: "nobody said where", differs: "its sources disagree"};
+const STANCES = {agrees: "its sources agree", unknown: "nobody said where", differs: "its sources disagree", overruled: "a person was overruled"};
 
 function sourceWords(source) {
-  const place = [source.region, source.zone].filter(Boolean).join(" · ");
-  const trust = source.confidence == null ? "" : ` (trust ${source.confidence})`;
-  return el("li", el("b", source.source ?? "somebody"), place ? ` says ${place}` : "", trust, source.says ? `: ${source.says}` : "");
+  return el("li", source.says ?? `${source.source} says ${source.region} (trust ${source.confidence})`, source.zone ? ` · ${source.zone}` : "");
 }
 
 function placementTab(store) {
@@ -75,22 +73,20 @@ function agentsTab(store) {
   ]));
 }
 
-function attributeWords(attributes) {
-  return Object.entries(attributes ?? {}).filter(([name]) => !["source", "evidence", "target_kind"].includes(name))
-    .map(([name, value]) => `${name} ${typeof value === "object" ? JSON.stringify(value) : value}`).join(" · ");
+// What the sentence does not say already.
+function attributeWords(body, attributes) {
+  return Object.entries(attributes).map(([name, value]) => [name, [value].flat().join(", ")])
+    .filter(([name, words]) => !["evidence", "target_kind", "from", "to"].includes(name) && !body.includes(words))
+    .map(([name, words]) => `${name} ${words}`).join(" · ");
 }
 
 export function eventList(events, now, otherwise) {
   if (events.length === 0) return el("p.hint", otherwise);
   return el("ol.events", ...events.map((event) => {
-    const {from, to, source, target, evidence} = event.attributes ?? {};
-    const move = from && to ? `${from} → ${to}` : "";
-    const who = [source, target].filter(Boolean).join(" → ");
-    return el("li", el("time", {datetime: event.at}, instant(event.at, now)),
-      severityChip(event.severity, move && STATES[to]?.sign),
-      el("span.event-words", el("b", event.body || event.event), who ? ` ${who}` : "", move ? ` · ${move}` : "",
-        evidence ? ` · ${evidence}` : "",
-        move ? null : el("small", ` ${attributeWords(event.attributes)}`)));
+    const {attributes = {}} = event;
+    const body = event.body || event.event;
+    return el("li", el("time", {datetime: event.at}, instant(event.at, now)), severityChip(event.severity, STATES[attributes.to]?.sign),
+      el("span.event-words", body, " ", el("small", attributeWords(body, attributes))));
   }));
 }
 
