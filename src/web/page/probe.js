@@ -174,6 +174,7 @@ function wire() {
   const readAddress = () => { view = readHash(location.hash); follow(); };
   window.addEventListener("popstate", readAddress);
   window.addEventListener("hashchange", readAddress);
+  window.addEventListener("resize", () => { panel.shownAs = null; drawLater(); });
   document.addEventListener("keydown", (event) => {
     if (event.key === "Escape" && panel.isOpen && document.activeElement !== filter) closePath();
   });
