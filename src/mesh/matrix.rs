@@ -375,14 +375,13 @@ fn verdict(cells: &[Cell], agents: &[AgentLine], findings: &[Held]) -> Verdict {
             words.push(format!("{number} of {of_all} {}", if number == 1 { one } else { many }));
         }
     }
-    let codes: Vec<_> = wrong.clone().map(|held| held.finding.code.as_str()).collect();
-    match (&*codes, wrong.clone().next()) {
-        ([code], Some(held)) => words.push(format!("{code}: {}", held.finding.evidence)),
-        ([], _) | (_, None) => {}
-        (all, _) => {
-            let codes: std::collections::BTreeSet<_> = all.iter().copied().collect();
-            let codes: Vec<_> = codes.into_iter().collect();
-            words.push(format!("{} findings about who stands where: {}", all.len(), codes.join(", ")));
+    let codes: BTreeSet<_> = wrong.clone().map(|held| held.finding.code.as_str()).collect();
+    match wrong.clone().count() {
+        0 => {}
+        1 => words.extend(wrong.map(|held| format!("{}: {}", held.finding.code, held.finding.evidence))),
+        more => {
+            let codes = codes.into_iter().collect::<Vec<_>>().join(", ");
+            words.push(format!("{more} findings about who stands where: {codes}"));
         }
     }
     let stale: Vec<_> = agents.iter().filter(|agent| agent.stale).map(|agent| agent.name.as_str()).collect();
