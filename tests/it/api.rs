@@ -151,6 +151,8 @@ fn an_agent_that_is_gone_is_history_with_every_other_one() {
 struct Listener {
     lines: BufReader<TcpStream>,
     head: String,
+    /// Heartbeats so far.
+    beats: usize,
 }
 
 /// One event of it.
@@ -171,7 +173,7 @@ impl Listener {
         while !head.ends_with("\r\n\r\n") {
             assert!(lines.read_line(&mut head).unwrap() > 0, "{head}");
         }
-        Self { lines, head: head.to_lowercase() }
+        Self { lines, head: head.to_lowercase(), beats: 0 }
     }
 
     /// The next event; `None` when the stream has ended.
@@ -182,6 +184,7 @@ impl Listener {
             if self.lines.read_line(&mut line).unwrap() == 0 {
                 return None;
             }
+            self.beats += usize::from(line.starts_with(':'));
             match line.trim_end().split_once(": ") {
                 Some(("event", text)) => event = text.to_owned(),
                 Some(("id", text)) => id = text.to_owned(),
@@ -250,6 +253,13 @@ fn a_stream_begins_with_everything_and_goes_on_with_what_changes() {
     for last in ["0123456789abcdef-1", "nonsense", &ids[0].replace('-', "-9")] {
         let told = Listener::new(&agent, Some(last)).next().unwrap();
         assert_eq!(told.event, "snapshot", "{last}");
+    }
+
+    // Something comes now and then even where there is no news.
+    let patience = Stopwatch::start();
+    while listener.beats < 2 {
+        assert!(patience.elapsed() < Duration::from_secs(60), "{} heartbeats", listener.beats);
+        listener.next().unwrap();
     }
 
     // And all end at once when the agent stops.
