@@ -96,7 +96,7 @@ pub async fn serve(
 ) {
     let mut until = readiness.clone();
     let gone = async move { while until.changed().await.is_ok() {} };
-    let (token, door) = (access.token(), line::Door { listener, tls: access.tls() });
+    let (guard, door) = (access.guard(), line::Door { listener, tls: access.tls() });
     let guarded = Router::new()
         .route("/api/v1/report", get(report))
         .route("/metrics", get(metrics))
@@ -114,7 +114,7 @@ pub async fn serve(
         .route("/api/v1/openapi.json", get(api::openapi))
         .merge(page::routes())
         .fallback(api::unknown)
-        .layer(from_fn_with_state(token, access::check));
+        .layer(from_fn_with_state(guard, access::check));
     let routes = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))

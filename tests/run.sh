@@ -24,6 +24,11 @@ has_prometheus() {
   command -v prometheus >/dev/null 2>&1 && command -v promtool >/dev/null 2>&1
 }
 
+has_analyze() {
+  # Elsewhere than under Linux there is no unit to be checked, and no package that could do it.
+  [ "$(uname)" != Linux ] || command -v systemd-analyze >/dev/null 2>&1
+}
+
 # An OTLP receiver that is not ours. It is kept below target/, so nothing of the system changes.
 receiver="${CARGO_TARGET_DIR:-target}/tests/rotel"
 
@@ -102,6 +107,7 @@ missing=()
 has_postgres || missing+=(postgresql)
 has_pgbouncer || missing+=(pgbouncer)
 has_prometheus || missing+=(prometheus)
+has_analyze || missing+=(systemd)
 command -v node >/dev/null 2>&1 || missing+=(nodejs)
 command -v npm >/dev/null 2>&1 || missing+=(npm)
 has_chromium || missing+=(chromium)

@@ -375,7 +375,15 @@ fn verdict(cells: &[Cell], agents: &[AgentLine], findings: &[Held]) -> Verdict {
             words.push(format!("{number} of {of_all} {}", if number == 1 { one } else { many }));
         }
     }
-    words.extend(wrong.take(2).map(|held| capital(&held.finding.evidence)));
+    let codes: BTreeSet<_> = wrong.clone().map(|held| held.finding.code.as_str()).collect();
+    match wrong.clone().count() {
+        0 => {}
+        1 => words.extend(wrong.map(|held| format!("{}: {}", held.finding.code, held.finding.evidence))),
+        more => {
+            let codes = codes.into_iter().collect::<Vec<_>>().join(", ");
+            words.push(format!("{more} findings about who stands where: {codes}"));
+        }
+    }
     let stale: Vec<_> = agents.iter().filter(|agent| agent.stale).map(|agent| agent.name.as_str()).collect();
     match &*stale {
         [] => {}
@@ -388,12 +396,6 @@ fn verdict(cells: &[Cell], agents: &[AgentLine], findings: &[Held]) -> Verdict {
         words.push(format!("PostgreSQL's p95 is {} at most", ms(p95)));
     }
     Verdict { state, since, words: words.join(". ") + "." }
-}
-
-fn capital(sentence: &str) -> String {
-    let mut characters = sentence.chars();
-    let first = characters.next().map(|first| first.to_uppercase().to_string());
-    first.unwrap_or_default() + characters.as_str()
 }
 
 #[cfg(test)]
@@ -611,6 +613,10 @@ mod tests {
         assert_eq!(picture(&mesh, &held(false), 9).verdict.state, State::Ok);
         let verdict = picture(&mesh, &held(true), 9).verdict;
         assert_eq!((verdict.state, verdict.since), (State::Breach, Some(Duration::from_secs(3))));
-        assert_eq!(verdict.words, "The only judged path is within its budget. C stands in another region.");
+        let fast = "The only judged path is within its budget.";
+        assert_eq!(verdict.words, format!("{fast} coderd_cross_region: c stands in another region."));
+        let two = [&held(true)[..], &held(true)].concat();
+        let words = picture(&mesh, &two, 9).verdict.words;
+        assert_eq!(words, format!("{fast} 2 findings about who stands where: coderd_cross_region."));
     }
 }

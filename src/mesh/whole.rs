@@ -17,6 +17,8 @@ use super::state::State;
 /// After this long without a word, rows are history.
 pub const FRESH_FOR: Duration = Duration::from_secs(30);
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(600);
+/// What was measured for so long is enough to judge a place by ([`super::place::decide::Limits`]).
+const TELLING: Duration = Duration::from_secs(10);
 const AGENTS_AT_MOST: usize = 512;
 const ROWS_AT_MOST: usize = 512;
 const ALL_ROWS_AT_MOST: usize = 20_000;
@@ -108,6 +110,7 @@ impl Row {
             || moved(self.p99, before.p99)
             || self.lost.abs_diff(before.lost) > 2 + before.lost / 10
             || (self.samples >= 20) != (before.samples >= 20)
+            || (self.span >= TELLING) != (before.span >= TELLING)
     }
 }
 
@@ -291,5 +294,10 @@ mod tests {
         assert!(row("a", 1200).differs(&row("a", 1000)));
         assert!(Row { state: State::Breach, ..row("a", 1000) }.differs(&row("a", 1000)));
         assert!(Row { min: None, ..row("a", 1000) }.differs(&row("a", 1000)));
+        let over = |seconds| Row { span: Duration::from_secs(seconds), ..row("a", 1000) };
+        assert!(
+            over(10).differs(&over(9)) && !over(30).differs(&over(10)),
+            "now a place can be judged by it"
+        );
     }
 }

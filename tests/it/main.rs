@@ -94,8 +94,10 @@ mod scene;
 #[cfg(test)]
 mod schema;
 #[cfg(test)]
-mod tidy;
+mod supervisor;
 #[cfg(test)]
+mod tidy;
+mod unit;
 mod watch;
 #[cfg(test)]
 mod whole;
