@@ -172,6 +172,12 @@ app.kubernetes.io/part-of: probe
 {{- fail "config: mode sidecar makes no file: give variables by extraEnv, as PROBE_BUDGETS__PROXY for budgets.proxy" -}}
 {{- end -}}
 {{- end -}}
+{{- if and $v.database.existingSecret $v.database.discover (dig "targets" "postgres" list $v.config) -}}
+{{- fail "config.targets.postgres and database.existingSecret are both given, and Coder's tables are in one database: use one, or set database.discover to false" -}}
+{{- end -}}
+{{- if and $v.preflight.enabled (dig "targets" "peer" list $v.config) (not $v.mesh.existingSecret) (not $v.tls.existingSecret) -}}
+{{- fail "preflight.enabled: config.targets.peer needs an identity, and a secret that the chart makes is not there before an install: give mesh.existingSecret" -}}
+{{- end -}}
 {{- if and (has "coder" $v.preflight.discover) (not $v.database.existingSecret) $v.preflight.enabled -}}
 {{- fail "preflight.discover: coder needs database.existingSecret" -}}
 {{- end -}}
