@@ -645,8 +645,13 @@ def check_program(program):
     found += [("sidecar", container) for container in ours(sidecar())]
     for block in re.findall(r"```yaml\n(.*?)```", (ROOT / "docs/install.md").read_text(), re.DOTALL):
         found += [("docs/install.md", container) for container in ours(list(yaml.safe_load_all(block)))]
+    image = (ROOT / "deploy/Dockerfile").read_text()
+    entry = json.loads(re.search(r"^ENTRYPOINT (.*)$", image, re.MULTILINE)[1])
+    user = int(re.search(r"^USER (\d+)", image, re.MULTILINE)[1])
+    same("podSecurityContext.runAsUser beside the image's", user, chart().values["podSecurityContext"]["runAsUser"])
     for where, container in found:
-        command, *arguments = container.get("command", ["/probe"])[1:] + container.get("args", [])
+        same(f"{where}: the program in the image", entry, container.get("command", entry)[:1])
+        command, *arguments = container.get("command", entry)[1:] + container.get("args", [])
         flags, variables = known[command]
         for argument in arguments:
             if argument.startswith("--") and argument.split("=")[0] not in flags:
