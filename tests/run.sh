@@ -41,6 +41,21 @@ install_receiver() {
   python3 -m pip install --quiet --no-deps --disable-pip-version-check --root-user-action ignore --target "$receiver" rotel==0.0.1a15
 }
 
+# The Helm chart is rendered and judged by Python, with packages that are kept below target/ as well.
+chart="${CARGO_TARGET_DIR:-target}/tests/chart"
+
+# The list of packages goes in last, so another or none is an older or a broken installation.
+has_chart_modules() {
+  cmp -s tests/chart/requirements.txt "$chart/requirements.txt"
+}
+
+install_chart_modules() {
+  python3 -m pip --version >/dev/null 2>&1 || install_packages python3-pip
+  rm -rf "$chart"
+  python3 -m pip install --quiet --disable-pip-version-check --root-user-action ignore --target "$chart" -r tests/chart/requirements.txt
+  cp tests/chart/requirements.txt "$chart/"
+}
+
 # The page is tested in a browser, by Node. What Node needs is kept below tests/page.
 has_node() {
   command -v node >/dev/null 2>&1 && command -v npm >/dev/null 2>&1
@@ -109,6 +124,10 @@ if ! has_receiver; then
   echo "installing rotel below $receiver, an OTLP receiver that the tests start for themselves on loopback" >&2
   install_receiver
   has_receiver || { echo "rotel was installed, but rotel-agent was not found in it" >&2; exit 1; }
+fi
+if ! has_chart_modules; then
+  echo "installing what the tests of the Helm chart need below $chart" >&2
+  install_chart_modules
 fi
 if ! has_page_modules; then
   echo "installing what the page's tests need below tests/page" >&2

@@ -16,6 +16,8 @@ mod bad_input;
 #[cfg(test)]
 mod characteristics;
 #[cfg(test)]
+mod chart;
+#[cfg(test)]
 mod check;
 #[cfg(test)]
 mod cli;
