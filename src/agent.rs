@@ -9,7 +9,6 @@ use std::time::{Duration, SystemTime};
 
 use probes::Target;
 use probes::quic::letter::Letter;
-use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
@@ -175,7 +174,7 @@ pub async fn run(
     let address = settings.web.address;
     let access = web::Access::read(&settings.web)?;
     let failed = |source| AgentError::Web { address, source };
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let listener = web::bind(address).await.map_err(failed)?;
     let web_address = listener.local_addr().map_err(failed)?;
     let (readiness, ready) = watch::channel(web::Readiness::Starting);
     // A handful of questions at a time: who asks more waits.

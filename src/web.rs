@@ -1,7 +1,8 @@
 //! The web door: health for whoever starts and watches this process, how its links and the whole mesh stand, and what changes.
 //! Read-only; nothing in a request makes it probe.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -81,6 +82,21 @@ pub fn figures(
             answered.await.ok()
         })
     }
+}
+
+/// A socket at this address; an unspecified IPv6 address is IPv4's where the system has no IPv6, as the reflector's is.
+pub async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+    match TcpListener::bind(address).await {
+        Err(error) if address.ip() == Ipv6Addr::UNSPECIFIED && !is_about_the_port(&error) => {
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await
+        }
+        bound => bound,
+    }
+}
+
+/// Then another family would not do either, or would hide what is wrong.
+fn is_about_the_port(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::AddrInUse | ErrorKind::PermissionDenied)
 }
 
 /// Serves until the sender of `readiness` is gone.
