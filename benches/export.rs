@@ -124,7 +124,7 @@ fn pause(duration: Duration) {
 
 fn get(web: SocketAddr, path: &str) -> String {
     let mut stream = TcpStream::connect(web).expect("it listens");
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: probe\r\nConnection: close\r\n\r\n").expect("it reads");
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").expect("it reads");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("text");
     answer.split_once("\r\n\r\n").expect("a head").1.to_owned()

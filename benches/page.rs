@@ -117,7 +117,7 @@ impl Listeners {
         for _ in 0..count {
             let (stop, heard) = (Arc::clone(&stop), Arc::clone(&heard));
             let mut stream = TcpStream::connect(web).expect("it listens");
-            write!(stream, "GET /api/v1/stream HTTP/1.1\r\nHost: probe\r\n\r\n").expect("it reads");
+            write!(stream, "GET /api/v1/stream HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("it reads");
             std::thread::spawn(move || {
                 let lines = BufReader::new(stream).lines().map_while(Result::ok);
                 for line in lines.take_while(|_| !stop.load(Ordering::Relaxed)) {
@@ -146,7 +146,7 @@ fn pause(duration: Duration) {
 
 fn get(web: SocketAddr, path: &str) -> String {
     let mut stream = TcpStream::connect(web).expect("it listens");
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: probe\r\nConnection: close\r\n\r\n").expect("it reads");
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").expect("it reads");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("text");
     answer.split_once("\r\n\r\n").expect("a head").1.to_owned()

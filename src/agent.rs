@@ -9,7 +9,6 @@ use std::time::{Duration, SystemTime};
 
 use probes::Target;
 use probes::quic::letter::Letter;
-use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
@@ -40,12 +39,14 @@ pub(crate) mod paths;
 mod rest;
 mod roster;
 mod shown;
+mod supervisor;
 mod taking;
 mod telemetry;
 mod topology;
 
 use found::Found;
 use measuring::{Measuring, MeasuringError};
+use supervisor::Supervisor;
 
 /// Changes of the configuration file are looked for this often. A ConfigMap's change is a symbolic link's, which no
 /// file watch sees reliably.
@@ -132,6 +133,8 @@ enum Event {
     Metrics(attributing::Step),
     /// Time to look at our own performance.
     LookAtOurselves,
+    /// Time for a sign of life.
+    Beat,
     /// The measuring thread is gone.
     Ended,
     /// We are told to stop.
@@ -173,7 +176,7 @@ pub async fn run(
     let address = settings.web.address;
     let access = web::Access::read(&settings.web)?;
     let failed = |source| AgentError::Web { address, source };
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let listener = web::bind(address).await.map_err(failed)?;
     let web_address = listener.local_addr().map_err(failed)?;
     let (readiness, ready) = watch::channel(web::Readiness::Starting);
     // A handful of questions at a time: who asks more waits.
@@ -212,6 +215,8 @@ pub async fn run(
         web: web_address,
     });
     readiness.send_replace(web::Readiness::Ready);
+    let mut supervisor = Supervisor::new();
+    Supervisor::ready();
     let (telling, mut news) = mpsc::channel(64);
     let (peers, database) = (agent.asking.subscribe(), agent.database_wanted.subscribe());
     let mut sources = Sources::start(&agent.reachable(), &telling, &peers, database);
@@ -246,6 +251,7 @@ pub async fn run(
             step = agent.attributing.next() => Event::Metrics(step),
             Some(question) = asked.recv() => Event::Asked(question),
             _ = look_at_ourselves.tick() => Event::LookAtOurselves,
+            () = supervisor.beats() => Event::Beat,
             () = sleep_until(wake) => Event::Wake,
         };
         match event {
@@ -256,13 +262,19 @@ pub async fn run(
             }
             Event::Wake => agent.tick(),
             Event::Asked(question) => agent.answer(question),
-            Event::Reload(why) => agent.reload(&*reload.load, why).await,
+            Event::Reload(why) => {
+                Supervisor::reloading();
+                agent.reload(&*reload.load, why).await;
+                Supervisor::ready();
+            }
+            Event::Beat => agent.beat(),
             Event::Letter(letter) => agent.read(letter).await,
             Event::Write => {
                 agent.write().await;
                 agent.follow_moves();
                 agent.look_at_sources();
                 agent.say_where();
+                agent.say_how(&mut supervisor);
             }
             Event::News(news) => agent.hear(news).await,
             Event::Metrics(step) => agent.attribute(step),
@@ -274,6 +286,7 @@ pub async fn run(
 
     agent.happened(&Happening::Stopping);
     readiness.send_replace(web::Readiness::Draining);
+    Supervisor::stopping();
     // They may have something to tell until they have said goodbye.
     let unheard = async { while news.recv().await.is_some() {} };
     tokio::select! {

@@ -1,7 +1,8 @@
 //! The web door: health for whoever starts and watches this process, how its links and the whole mesh stand, and what changes.
 //! Read-only; nothing in a request makes it probe.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -83,6 +84,21 @@ pub fn figures(
     }
 }
 
+/// A socket at this address; an unspecified IPv6 address is IPv4's where the system has no IPv6, as the reflector's is.
+pub async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+    match TcpListener::bind(address).await {
+        Err(error) if address.ip() == Ipv6Addr::UNSPECIFIED && !is_about_the_port(&error) => {
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await
+        }
+        bound => bound,
+    }
+}
+
+/// Then another family would not do either, or would hide what is wrong.
+fn is_about_the_port(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::AddrInUse | ErrorKind::PermissionDenied)
+}
+
 /// Serves until the sender of `readiness` is gone.
 ///
 /// `/healthz`: 200 as long as the process lives, whatever the network does. `/readyz`: 200 while it answers echoes,
@@ -96,7 +112,7 @@ pub async fn serve(
 ) {
     let mut until = readiness.clone();
     let gone = async move { while until.changed().await.is_ok() {} };
-    let (token, door) = (access.token(), line::Door { listener, tls: access.tls() });
+    let (guard, door) = (access.guard(), line::Door { listener, tls: access.tls() });
     let guarded = Router::new()
         .route("/api/v1/report", get(report))
         .route("/metrics", get(metrics))
@@ -114,7 +130,7 @@ pub async fn serve(
         .route("/api/v1/openapi.json", get(api::openapi))
         .merge(page::routes())
         .fallback(api::unknown)
-        .layer(from_fn_with_state(token, access::check));
+        .layer(from_fn_with_state(guard, access::check));
     let routes = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))

@@ -24,6 +24,11 @@ has_prometheus() {
   command -v prometheus >/dev/null 2>&1 && command -v promtool >/dev/null 2>&1
 }
 
+has_analyze() {
+  # Elsewhere than under Linux there is no unit to be checked, and no package that could do it.
+  [ "$(uname)" != Linux ] || command -v systemd-analyze >/dev/null 2>&1
+}
+
 # An OTLP receiver that is not ours. It is kept below target/, so nothing of the system changes.
 receiver="${CARGO_TARGET_DIR:-target}/tests/rotel"
 
@@ -34,6 +39,21 @@ has_receiver() {
 install_receiver() {
   python3 -m pip --version >/dev/null 2>&1 || install_packages python3-pip
   python3 -m pip install --quiet --no-deps --disable-pip-version-check --root-user-action ignore --target "$receiver" rotel==0.0.1a15
+}
+
+# The Helm chart is rendered and judged by Python, with packages that are kept below target/ as well.
+chart="${CARGO_TARGET_DIR:-target}/tests/chart"
+
+# The list of packages goes in last, so another or none is an older or a broken installation.
+has_chart_modules() {
+  cmp -s tests/chart/requirements.txt "$chart/requirements.txt"
+}
+
+install_chart_modules() {
+  python3 -m pip --version >/dev/null 2>&1 || install_packages python3-pip
+  rm -rf "$chart"
+  python3 -m pip install --quiet --disable-pip-version-check --root-user-action ignore --target "$chart" -r tests/chart/requirements.txt
+  cp tests/chart/requirements.txt "$chart/"
 }
 
 # The page is tested in a browser, by Node. What Node needs is kept below tests/page.
@@ -87,6 +107,7 @@ missing=()
 has_postgres || missing+=(postgresql)
 has_pgbouncer || missing+=(pgbouncer)
 has_prometheus || missing+=(prometheus)
+has_analyze || missing+=(systemd)
 command -v node >/dev/null 2>&1 || missing+=(nodejs)
 command -v npm >/dev/null 2>&1 || missing+=(npm)
 has_chromium || missing+=(chromium)
@@ -103,6 +124,10 @@ if ! has_receiver; then
   echo "installing rotel below $receiver, an OTLP receiver that the tests start for themselves on loopback" >&2
   install_receiver
   has_receiver || { echo "rotel was installed, but rotel-agent was not found in it" >&2; exit 1; }
+fi
+if ! has_chart_modules; then
+  echo "installing what the tests of the Helm chart need below $chart" >&2
+  install_chart_modules
 fi
 if ! has_page_modules; then
   echo "installing what the page's tests need below tests/page" >&2

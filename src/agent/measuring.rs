@@ -164,6 +164,7 @@ enum Command {
     Reopen(u32),
     Write(u32, Arc<[u8]>),
     End(u32),
+    Lives(oneshot::Sender<()>),
     Stop(oneshot::Sender<()>),
 }
 
@@ -256,6 +257,13 @@ impl Measuring {
         self.send(Command::End(job))
     }
 
+    /// Whether the thread still does its work: it has to answer for itself.
+    pub fn lives(&self) -> impl Future<Output = bool> + use<> {
+        let (answer, answered) = oneshot::channel();
+        let is_sent = self.send(Command::Lives(answer)).is_ok();
+        async move { is_sent && answered.await.is_ok() }
+    }
+
     fn send(&self, command: Command) -> Result<(), MeasuringError> {
         self.commands.send(command).map_err(|_| MeasuringError::Ended)
     }
@@ -322,6 +330,9 @@ async fn run(
                 }
             }
             Command::End(job) => drop(running.remove(&job)),
+            Command::Lives(answer) => {
+                let _ = answer.send(());
+            }
             Command::Stop(answer) => {
                 drop(running);
                 if let Some(sender) = means.sender() {

@@ -67,7 +67,7 @@ pub struct CheckArgs {
         conflicts_with_all = ["plan", "quick", "thorough", "time_limit", "postgres", "http_sni", "http_ca"]
     )]
     pub manifests: Vec<PathBuf>,
-    /// Measure nothing, and judge a mesh that runs already by what its agents have measured: any of them, HOST[:PORT] or an
+    /// Measure nothing, and judge a mesh that runs already by what its agents have measured: any of them, HOST, HOST:PORT or an
     /// http(s):// address. Targets are left alone; with --time-limit it waits so long for an answer
     #[arg(
         long,

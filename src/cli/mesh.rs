@@ -25,7 +25,7 @@ pub struct AskArgs {
 
 Exit codes: 0 shown · 2 usage or configuration · 3 the agent does not answer")]
 pub struct MatrixArgs {
-    /// Any agent of the mesh: HOST[:PORT], or an http(s):// address
+    /// Any agent of the mesh: HOST, HOST:PORT or an http(s):// address
     #[arg(value_name = "AGENT", default_value = "127.0.0.1:9863")]
     pub agent: String,
     /// Which figure stands in the cells
@@ -77,7 +77,7 @@ pub enum MatrixOutput {
 
 Exit codes: 0 written · 2 usage or configuration · 3 the agent does not answer")]
 pub struct ReportArgs {
-    /// Any agent of the mesh: HOST[:PORT], or an http(s):// address
+    /// Any agent of the mesh: HOST, HOST:PORT or an http(s):// address
     #[arg(value_name = "AGENT", default_value = "127.0.0.1:9863")]
     pub agent: String,
     /// Form on standard output

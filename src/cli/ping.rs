@@ -17,8 +17,11 @@ use super::{IdentityArgs, TargetArgs, duration};
 It ends after --count slots, or with Ctrl-C, and sums up. Exit code 0 when there was a reply, 1 when there was none,
 2 usage or configuration, 3 when nothing could be sent. To judge a path, use `probe check`.")]
 pub struct PingArgs {
-    /// HOST[:PORT] of another agent, tcp://HOST:PORT, an http(s):// address or a postgres:// string
-    #[arg(value_name = "TARGET", hide_env_values = true)]
+    /// What is measured; its help stands apart, since rustdoc would take `[:PORT]` for a link.
+    #[arg(
+        value_name = "TARGET",
+        help = "HOST[:PORT] of another agent, tcp://HOST:PORT, an http(s):// address or a postgres:// string"
+    )]
     pub target: Option<String>,
     /// How many slots [default: until Ctrl-C]
     #[arg(short, long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]

@@ -1,12 +1,12 @@
 //! Who may ask, and over which line: an optional token, an optional certificate, both read anew when their files change.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Request, State};
-use axum::http::header::{ACCEPT, AUTHORIZATION, CACHE_CONTROL, WWW_AUTHENTICATE};
+use axum::http::header::{ACCEPT, AUTHORIZATION, CACHE_CONTROL, HOST, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -77,9 +77,9 @@ impl Access {
         })
     }
 
-    /// What everybody has to know.
-    pub(super) fn token(&self) -> watch::Receiver<Option<Arc<str>>> {
-        self.token.subscribe()
+    /// Who is let in.
+    pub(super) fn guard(&self) -> Guard {
+        Guard { token: self.token.subscribe(), is_local: self.settings.address.ip().is_loopback() }
     }
 
     /// What the line is encrypted with.
@@ -160,15 +160,27 @@ fn tls(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, AccessError>
     Ok(Arc::new(config))
 }
 
-/// Lets in who knows the token.
-pub(super) async fn check(
-    State(token): State<watch::Receiver<Option<Arc<str>>>>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let wanted = token.borrow().clone();
-    if wanted.is_none_or(|token| knows(request.headers(), &token)) {
-        return next.run(request).await;
+/// Who is let in.
+#[derive(Clone)]
+pub(super) struct Guard {
+    token: watch::Receiver<Option<Arc<str>>>,
+    /// Only this machine reaches the socket.
+    is_local: bool,
+}
+
+/// Lets in who knows the token; where there is none, at a socket of this machine alone, who asks for it by a name of this machine: a page
+/// from elsewhere whose name leads here (DNS rebinding) is somebody else.
+pub(super) async fn check(State(guard): State<Guard>, request: Request, next: Next) -> Response {
+    let wanted = guard.token.borrow().clone();
+    match wanted {
+        Some(token) if knows(request.headers(), &token) => return next.run(request).await,
+        None if !guard.is_local || is_of_this_machine(request.headers()) => return next.run(request).await,
+        None => {
+            let cause = "this agent serves its own machine, and was asked by another name than localhost or an address: give it a \
+                         token (--web-token-file), or another address to serve (--web)";
+            return (StatusCode::MISDIRECTED_REQUEST, super::api::refusal(cause)).into_response();
+        }
+        Some(_) => {}
     }
     let accepted = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok());
     let is_person = accepted.is_some_and(|accepted| accepted.contains("text/html"));
@@ -187,6 +199,19 @@ pub(super) async fn check(
             .append(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"probe\", charset=\"UTF-8\""));
     }
     answer
+}
+
+/// `localhost`, or an address: no name of the world leads to those.
+fn is_of_this_machine(headers: &HeaderMap) -> bool {
+    let Some(asked) = headers.get(HOST) else { return true };
+    let asked = asked.to_str().unwrap_or_default();
+    let host = match asked.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) && !host.ends_with(':') => host,
+        _ => asked,
+    };
+    let host = host.trim_end_matches('.').to_ascii_lowercase();
+    let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(&host);
+    host == "localhost" || host.ends_with(".localhost") || address.parse::<IpAddr>().is_ok()
 }
 
 /// By either scheme; of the basic one, the password is the token.
@@ -235,6 +260,27 @@ mod tests {
             assert_eq!(knows(&headers, TOKEN), may, "{told}");
         }
         assert!(!knows(&HeaderMap::new(), TOKEN));
+    }
+
+    #[test]
+    fn an_address_and_localhost_are_this_machine_and_no_other_name_is() {
+        for (asked, is_ours) in [
+            ("localhost", true),
+            ("LocalHost:9863", true),
+            ("coderd-1.localhost:9863", true),
+            ("127.0.0.1", true),
+            ("127.0.0.1:9863", true),
+            ("[::1]:9863", true),
+            ("[::1]", true),
+            ("probe.example.com", false),
+            ("localhost.example.com:9863", false),
+            ("127.0.0.1.nip.io:9863", false),
+            ("", false),
+        ] {
+            let headers = HeaderMap::from_iter([(HOST, asked.parse().unwrap())]);
+            assert_eq!(is_of_this_machine(&headers), is_ours, "{asked}");
+        }
+        assert!(is_of_this_machine(&HeaderMap::new()), "an old client says none, and a browser always does");
     }
 
     #[test]

@@ -33,8 +33,12 @@ impl Answer {
 }
 
 fn ask(agent: &Agent, path: &str, more: &str) -> Answer {
+    ask_as(agent, "localhost", path, more)
+}
+
+fn ask_as(agent: &Agent, host: &str, path: &str, more: &str) -> Answer {
     let mut stream = TcpStream::connect(agent.web).unwrap();
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: probe\r\n{more}\r\n").unwrap();
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: {host}\r\n{more}\r\n").unwrap();
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).unwrap();
     let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
@@ -151,6 +155,8 @@ fn an_agent_that_is_gone_is_history_with_every_other_one() {
 struct Listener {
     lines: BufReader<TcpStream>,
     head: String,
+    /// Heartbeats so far.
+    beats: usize,
 }
 
 /// One event of it.
@@ -166,12 +172,12 @@ impl Listener {
         let mut stream = TcpStream::connect(agent.web).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
         let last = last.map_or(String::new(), |last| format!("Last-Event-ID: {last}\r\n"));
-        write!(stream, "GET /api/v1/stream HTTP/1.0\r\nHost: probe\r\n{last}\r\n").unwrap();
+        write!(stream, "GET /api/v1/stream HTTP/1.0\r\nHost: localhost\r\n{last}\r\n").unwrap();
         let (mut lines, mut head) = (BufReader::new(stream), String::new());
         while !head.ends_with("\r\n\r\n") {
             assert!(lines.read_line(&mut head).unwrap() > 0, "{head}");
         }
-        Self { lines, head: head.to_lowercase() }
+        Self { lines, head: head.to_lowercase(), beats: 0 }
     }
 
     /// The next event; `None` when the stream has ended.
@@ -182,6 +188,7 @@ impl Listener {
             if self.lines.read_line(&mut line).unwrap() == 0 {
                 return None;
             }
+            self.beats += usize::from(line.starts_with(':'));
             match line.trim_end().split_once(": ") {
                 Some(("event", text)) => event = text.to_owned(),
                 Some(("id", text)) => id = text.to_owned(),
@@ -250,6 +257,13 @@ fn a_stream_begins_with_everything_and_goes_on_with_what_changes() {
     for last in ["0123456789abcdef-1", "nonsense", &ids[0].replace('-', "-9")] {
         let told = Listener::new(&agent, Some(last)).next().unwrap();
         assert_eq!(told.event, "snapshot", "{last}");
+    }
+
+    // Something comes now and then even where there is no news.
+    let patience = Stopwatch::start();
+    while listener.beats < 2 {
+        assert!(patience.elapsed() < Duration::from_secs(60), "{} heartbeats", listener.beats);
+        listener.next().unwrap();
     }
 
     // And all end at once when the agent stops.
@@ -448,6 +462,19 @@ fn no_secret_is_among_the_settings() {
         (&of("web_token_file")["value"], &of("web_token_file")["origin"]),
         (&token.into(), &"--web-token-file".into())
     );
+}
+
+#[test]
+fn a_name_of_the_world_that_leads_to_this_machine_is_not_answered() {
+    let secret = Secret::new();
+    let agent = start(&secret, "a", &[], &[]);
+    for path in ["/", "/api/v1/matrix", "/api/v1/stream", "/metrics"] {
+        let refused = ask_as(&agent, "rebound.example.com:9863", path, "");
+        assert_eq!(refused.status, 421, "{path}: {}", refused.head);
+        assert!(refused.error().contains("--web-token-file"), "{path}");
+    }
+    assert_eq!(ask_as(&agent, "rebound.example.com", "/healthz", "").status, 200);
+    assert_eq!(ask_as(&agent, &agent.web.to_string(), "/api/v1/matrix", "").status, 200);
 }
 
 #[test]

@@ -87,7 +87,7 @@ fn door(url: &str) -> SocketAddr {
 
 fn report(door: SocketAddr) -> Option<Value> {
     let mut stream = TcpStream::connect(door).ok()?;
-    write!(stream, "GET /api/v1/report HTTP/1.1\r\nHost: probe\r\nConnection: close\r\n\r\n").ok()?;
+    write!(stream, "GET /api/v1/report HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok()?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;
     serde_json::from_str(answer.split_once("\r\n\r\n")?.1).ok()

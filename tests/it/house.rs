@@ -194,7 +194,7 @@ impl Agent {
     /// The body of this path.
     pub(crate) fn get(&self, path: &str) -> String {
         let mut stream = TcpStream::connect(self.web).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: probe\r\nConnection: close\r\n\r\n").unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         answer

@@ -16,6 +16,8 @@ mod bad_input;
 #[cfg(test)]
 mod characteristics;
 #[cfg(test)]
+mod chart;
+#[cfg(test)]
 mod check;
 #[cfg(test)]
 mod cli;
@@ -23,7 +25,6 @@ mod cli;
 mod cloud;
 #[cfg(test)]
 mod coder;
-#[cfg(feature = "kubernetes")]
 #[cfg(test)]
 mod daemonset;
 #[cfg(test)]
@@ -42,10 +43,8 @@ mod dns;
 mod encryption;
 #[cfg(test)]
 mod house;
-#[cfg(feature = "kubernetes")]
 #[cfg(test)]
 mod kube_api;
-#[cfg(feature = "kubernetes")]
 #[cfg(test)]
 mod kubernetes;
 #[cfg(test)]
@@ -56,7 +55,6 @@ mod metadata_server;
 mod metrics;
 #[cfg(test)]
 mod name_server;
-#[cfg(feature = "kubernetes")]
 #[cfg(test)]
 mod nearest;
 #[cfg(test)]
@@ -67,6 +65,7 @@ mod page;
 mod password;
 #[cfg(test)]
 mod paths;
+#[cfg(test)]
 mod ping;
 #[cfg(test)]
 mod plan;
@@ -88,13 +87,18 @@ mod rotation;
 mod rotel;
 #[cfg(test)]
 mod running;
+#[cfg(test)]
 mod scenarios;
 #[cfg(test)]
 mod scene;
 #[cfg(test)]
 mod schema;
 #[cfg(test)]
+mod supervisor;
+#[cfg(test)]
 mod tidy;
+#[cfg(test)]
+mod unit;
 #[cfg(test)]
 mod watch;
 #[cfg(test)]

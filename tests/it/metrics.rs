@@ -86,7 +86,7 @@ fn ask(agent: &Agent, accept: &str, encoding: &str) -> (String, Vec<u8>) {
     let mut stream = TcpStream::connect(agent.web).unwrap();
     write!(
         stream,
-        "GET /metrics HTTP/1.1\r\nHost: probe\r\nAccept: {accept}\r\nAccept-Encoding: {encoding}\r\nConnection: close\r\n\r\n"
+        "GET /metrics HTTP/1.1\r\nHost: localhost\r\nAccept: {accept}\r\nAccept-Encoding: {encoding}\r\nConnection: close\r\n\r\n"
     )
     .unwrap();
     let mut answer = Vec::new();

@@ -20,6 +20,7 @@ fn the_page_shows_the_mesh_in_a_real_browser() {
         .collect();
     tests.sort();
     assert!(tests.len() >= 5, "{tests:?}");
+    let _busy = crate::house::busy();
     let output = Command::new("node")
         .arg("--test")
         .args(tests)

@@ -129,7 +129,7 @@ function findings(agents, {wrong, hostile}) {
       remedy: "Run all replicas of coderd in one region.", vantage, news: true, since: iso(T0 - 1_080_000), docs: "docs/findings.md#coderd_cross_region"});
   }
   if (agents.length > 0) {
-    found.push({code: "no_zone_spread", severity: "information", subjects: [], evidence: "Nothing spreads the replicas of coderd over the zones of their region", remedy: "Spread coderd over the zones of its region with a topology spread constraint.",
+    found.push({code: "no_zone_spread", severity: "info", subjects: [], evidence: "Nothing spreads the replicas of coderd over the zones of their region", remedy: "Spread coderd over the zones of its region with a topology spread constraint.",
       vantage, news: true, since: iso(T0 - 86_400_000), docs: "https://example.com/docs/findings.md#no_zone_spread"});
     found.push({code: "health_threshold", severity: "warning", subjects: hostile ? [HOSTILE[0]] : ["coder.example.com"], evidence: "Coder's health page warns from 15 ms on, the budget is 10 ms", remedy: "Set CODER_HEALTH_CHECK_THRESHOLD_DATABASE to the budget.",
       vantage, news: true, since: iso(T0 - 86_400_000), docs: hostile ? "javascript:window.hacked=1" : "docs/findings.md#health_threshold"});
@@ -140,7 +140,7 @@ function findings(agents, {wrong, hostile}) {
 function events(cells, {hostile}) {
   const bad = cells.filter((cell) => cell.state !== "ok" && cell.since).slice(0, 12);
   const told = bad.map((cell, index) => ({
-    id: `6f1c-${100 - index}`, at: cell.since, event: "coder.probe.path.state_changed", severity: cell.state === "at_risk" ? "warn" : "error", body: "state changed",
+    id: `6f1c-${100 - index}`, at: cell.since, event: "coder.probe.path.state_changed", severity: cell.state === "at_risk" ? "warn" : "error", body: `${cell.source} → ${cell.target} is ${cell.state}, was ok: p50 30.5 ms of 300 round trips`,
     attributes: {source: cell.source, target: cell.target, target_kind: cell.kind, from: "ok", to: cell.state, reason: cell.reason, evidence: `${cell.reason}: p50 30.5 ms of 300 round trips`},
   }));
   told.push({id: "6f1c-1", at: iso(T0 - 86_000_000), event: "coder.probe.agent.started", severity: "info", body: hostile ? HOSTILE[1] : "agent started", attributes: {version: "0.1.0", targets: 4}});
@@ -151,7 +151,7 @@ export function placement(document) {
   const all = [...document.agents, ...document.targets.filter((target) => target.kind === "postgres")];
   return {schema_version: 1, generated_at: document.generated_at, findings: document.findings, placed: all.map((one) => ({
     name: one.name, role: one.role, is_agent: "links" in one, node: one.node, zone: one.zone, region: one.region, stance: "agrees",
-    sources: [{source: "IMDS", region: one.region, zone: one.zone, confidence: 4, says: "the cloud's own metadata"}, {source: "node label", region: one.region, zone: one.zone, confidence: 3, says: "topology.kubernetes.io/region"}],
+    sources: [{source: "IMDS", region: one.region, zone: one.zone, confidence: 4, says: `IMDS says ${one.region} (trust 4)`}, {source: "node label", region: one.region, zone: one.zone, confidence: 3, says: `node label says ${one.region} (trust 3)`}],
   }))};
 }
 

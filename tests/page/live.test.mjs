@@ -17,11 +17,11 @@ test("a figure moves in its place: focus, scrolling and the cell itself stay", a
   const cell = page.locator("td[data-r='8'][data-c='9']");
   await cell.focus();
   const before = await page.evaluate(() => {
-    const box = document.querySelector(".matrix .box");
+    const box = document.querySelector("#matrix .box");
     window.kept = document.activeElement;
     window.scrolled = [box.scrollLeft, box.scrollTop, Math.round(document.activeElement.getBoundingClientRect().top / 3)];
     window.touched = 0;
-    new MutationObserver((all) => { window.touched += all.length; }).observe(document.querySelector(".matrix table"), {subtree: true, childList: true, characterData: true});
+    new MutationObserver((all) => { window.touched += all.length; }).observe(document.querySelector("#matrix table"), {subtree: true, childList: true, characterData: true});
     return document.activeElement.textContent;
   });
   const {source, target} = await page.evaluate(() => {
@@ -36,7 +36,7 @@ test("a figure moves in its place: focus, scrolling and the cell itself stay", a
   agent.tell({...later(agent.document, T0 + 2000), cells: agent.document.cells.filter((one) => one.source === source)});
   await page.waitForFunction(() => document.activeElement.textContent.includes("42.4"));
   const now = await page.evaluate(() => {
-    const box = document.querySelector(".matrix .box");
+    const box = document.querySelector("#matrix .box");
     return {same: document.activeElement === window.kept, scrolled: [box.scrollLeft, box.scrollTop, Math.round(document.activeElement.getBoundingClientRect().top / 3)], had: window.scrolled, touched: window.touched, text: document.activeElement.innerText, label: document.activeElement.ariaLabel};
   });
   assert.notEqual(before, now.text);

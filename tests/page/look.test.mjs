@@ -218,7 +218,7 @@ for (const [name, context] of [["a phone", {viewport: {width: 390, height: 844}}
       const wide = await page.evaluate(() => [document.documentElement.scrollWidth - innerWidth, document.querySelector("#panel").scrollWidth - document.querySelector("#panel").clientWidth]);
       assert.ok(wide[0] <= 0 && wide[1] <= 0, `${hash}: ${wide}`);
       const stuck = await page.evaluate(() => {
-        const box = document.querySelector(".matrix .box");
+        const box = document.querySelector("#matrix .box");
         box.scrollLeft = 200;
         box.scrollTop = 60;
         const edge = box.getBoundingClientRect();

@@ -74,24 +74,24 @@ export class Attention {
     const {store} = this;
     const sick = culprits(store);
     const worst = varied(worstPaths(store), sick);
-    const bad = worst.filter((cell) => stateOf(cell.state).rank > 0);
+    const bad = worst.filter((cell) => stateOf(cell.state).rank > 3);
     const findings = sortedFindings(store.findings).filter((finding) => finding.news !== false && severityOf(finding.severity).rank > 1);
     const wrong = [...misplaced(store)];
     const seen = JSON.stringify([worst, findings, wrong, sick]);
     if (seen === this.seen) return;
     this.seen = seen;
     const held = this.node.contains(document.activeElement) ? [...this.node.querySelectorAll("button")].indexOf(document.activeElement) : -1;
-    this.node.hidden = worst.length === 0 && findings.length === 0;
     const blocks = [];
     const calls = [wrong.length && this.#wrong(wrong), ...sick.slice(0, 3).map(({name, count, all}) => call("◎", "", el("b", name),
       `: ${count === all ? `all its ${all}` : `${count} of its ${all}`} judged paths are over budget or unanswered.`))].filter(Boolean);
     if (calls.length) blocks.push(el("div.calls", calls));
     if (bad.length) {
       blocks.push(el("div.block", el("h2", "Worst paths"), el("ol.worst", ...bad.map((cell) => pathLine(store, cell, this.on.open)))));
-    } else if (worst.length) {
+    } else if (worst[0]?.p95_us) {
       blocks.push(el("div.block.quiet-block", el("h2", "Slowest"), el("ol.worst", pathLine(store, worst[0], this.on.open))));
     }
     if (findings.length) blocks.push(this.#findings(findings));
+    this.node.hidden = blocks.length === 0;
     this.node.replaceChildren(...blocks);
     if (held >= 0) (this.node.querySelectorAll("button")[held] ?? byId("matrix")).focus({preventScroll: true});
   }

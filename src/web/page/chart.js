@@ -3,7 +3,6 @@
 import {svgEl} from "./dom.js";
 import {budgetWords, hourMinute, ms, span} from "./words.js";
 
-const WIDTH = 640;
 const HEIGHT = 240;
 const EDGE = {left: 40, right: 8, top: 10, foot: 34};
 const SLOTS = 560;
@@ -71,17 +70,17 @@ export function figureWords(figures, now) {
   return `${parts.join(", ")}.`;
 }
 
-function timeTicks(from, to) {
+function timeTicks(from, to, most) {
   const hour = 3_600_000;
-  const step = [60_000, 120_000, 300_000, 900_000, hour / 2, hour, 2 * hour, 6 * hour, 12 * hour].find((size) => (to - from) / size <= 8);
+  const step = [60_000, 120_000, 300_000, 900_000, hour / 2, hour, 2 * hour, 6 * hour, 12 * hour].find((size) => (to - from) / size <= most);
   const zone = new Date(from).getTimezoneOffset() * 60_000;
   const ticks = [];
   for (let at = Math.ceil((from - zone) / step) * step + zone; at < to; at += step) ticks.push(at);
   return ticks;
 }
 
-// options: from, to, budgetUs, coderUs (or null), top (the word for the upper edge).
-export function smokeChart(history, {from, to, budgetUs, coderUs, top, now}) {
+// options: width in dots, from, to, budgetUs, coderUs (or null), top (the word for the upper edge).
+export function smokeChart(history, {width, from, to, budgetUs, coderUs, top, now}) {
   const made = slotsOf(history, from, to);
   const {slots, size} = made;
   const told = Math.min(to, now);
@@ -90,7 +89,7 @@ export function smokeChart(history, {from, to, budgetUs, coderUs, top, now}) {
   const highest = Math.max(...slots.map((slot) => slot.max ?? 0), budgetUs ?? 0, coderUs ?? 0, 1_000);
   const [low, high] = [Math.log(Math.max(8, lowest * 0.7)), Math.log(highest * 1.5)];
   const foot = HEIGHT - EDGE.foot;
-  const x = (at) => EDGE.left + (Math.min(to, Math.max(from, at)) - from) / (to - from) * (WIDTH - EDGE.left - EDGE.right);
+  const x = (at) => EDGE.left + (Math.min(to, Math.max(from, at)) - from) / (to - from) * (width - EDGE.left - EDGE.right);
   const y = (us) => EDGE.top + (high - Math.log(Math.max(us, 1))) / (high - low) * (foot - EDGE.top);
   const dot = (number) => number.toFixed(1);
   const point = (at, us) => `${dot(x(at))},${dot(y(us))}`;
@@ -118,13 +117,13 @@ export function smokeChart(history, {from, to, budgetUs, coderUs, top, now}) {
   });
   const scale = TICKS_US.filter((us) => Math.log(us) > low && Math.log(us) < high);
   const limit = (css, us, words, below) => [
-    svgEl("line", {class: css, x1: EDGE.left, x2: WIDTH - EDGE.right, y1: dot(y(us)), y2: dot(y(us))}),
-    label(`${css} limit-words`, WIDTH - EDGE.right - 4, y(us) + (below ? 12 : -4), "end", words),
+    svgEl("line", {class: css, x1: EDGE.left, x2: width - EDGE.right, y1: dot(y(us)), y2: dot(y(us))}),
+    label(`${css} limit-words`, width - EDGE.right - 4, y(us) + (below ? 12 : -4), "end", words),
   ];
   const description = `Round trips over ${span(to - from)}: ${figureWords(figures, now)}`;
-  const chart = svgEl("svg", {class: "smoke", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": description},
+  const chart = svgEl("svg", {class: "smoke", viewBox: `0 0 ${width} ${HEIGHT}`, role: "img", "aria-label": description},
     scale.map((us) => [
-      svgEl("line", {class: "rule", x1: EDGE.left, x2: WIDTH - EDGE.right, y1: dot(y(us)), y2: dot(y(us))}),
+      svgEl("line", {class: "rule", x1: EDGE.left, x2: width - EDGE.right, y1: dot(y(us)), y2: dot(y(us))}),
       label("tick", EDGE.left - 6, y(us) + 4, "end", String(us / 1000)),
     ]).flat(),
     gaps,
@@ -134,12 +133,12 @@ export function smokeChart(history, {from, to, budgetUs, coderUs, top, now}) {
     path("lost", lost),
     budgetUs ? limit("budget", budgetUs, `budget ${budgetWords(budgetUs)}`, true) : [],
     coderUs ? limit("coder", coderUs, `${budgetWords(coderUs)}: Coder's health page warns`, false) : [],
-    timeTicks(from, to).flatMap((at) => [
+    timeTicks(from, to, width / 75).flatMap((at) => [
       svgEl("line", {class: "rule", x1: dot(x(at)), x2: dot(x(at)), y1: foot, y2: foot + 4}),
       label("tick", x(at), foot + 16, "middle", hourMinute(at)),
     ]),
     label("tick unit", EDGE.left - 6, HEIGHT - 4, "end", "ms"),
-    label("tick unit", WIDTH - EDGE.right, HEIGHT - 4, "end", `line p50 · dark to p95 · light min to ${top} · ticks: lost`));
+    label("tick unit", width - EDGE.right, HEIGHT - 4, "end", `line p50 · dark to p95 · light min to ${top} · ticks: lost`));
   return {chart, figures};
 }
 

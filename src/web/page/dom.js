@@ -111,5 +111,5 @@ export function remember(storage, key, value) {
   try {
     if (value === null) window[storage].removeItem(key);
     else window[storage].setItem(key, value);
-  } catch { /* it lasts as long as the page then */ }
+  } catch { /* for this page only, then */ }
 }

@@ -1,5 +1,5 @@
-// Keeps the page fed. The stream is read by fetch and not by EventSource, which hides the heartbeats of a quiet mesh, does not
-// tell 401 from a broken wire, and cannot send a token.
+// Keeps the page fed. EventSource hides the heartbeats of a quiet mesh, does not tell 401 from a broken wire, and cannot
+// send a token: so the stream is read by fetch.
 
 import {remember, remembered} from "./dom.js";
 import {STALLED_AFTER_MS} from "./store.js";

@@ -83,7 +83,7 @@ export class Matrix {
     const {store} = this;
     const words = view.f && store.cells.size ? [`Nothing matches «${view.f}»`, "Clear the filter to see all paths."]
       : store.agents.size > 1 ? ["Nothing is measured yet", "Agents are known; their first round trips are on their way."]
-      : store.agents.size === 1 ? ["This agent is alone", "It knows nobody to measure. Name a peer or a database, or let it discover them (docs/discovery.md)."]
+      : store.agents.size === 1 ? ["This agent is alone", "It knows nobody to measure: name a peer or a database, or let it discover them."]
       : ["No agent has told anything", "Start probe agent beside each replica of coderd."];
     return el("div.empty", el("p.empty-title", words[0]), el("p", words[1]));
   }

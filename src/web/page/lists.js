@@ -1,14 +1,14 @@
 // What stands below the matrix: findings, placement, agents, events.
 
 import {byId, docsLink, el, plainTable, setText, signEl} from "./dom.js";
-import {instant, levelOf, placeWords, severityOf, sinceWords, span, stateOf} from "./words.js";
+import {STATES, instant, levelOf, placeWords, severityOf, sinceWords, span} from "./words.js";
 import {misplaced} from "./shape.js";
 
 const TABS = [["findings", "Findings"], ["placement", "Placement"], ["agents", "Agents"], ["events", "Events"]];
 
-export function severityChip(severity) {
+export function severityChip(severity, sign) {
   const known = severityOf(severity);
-  return el("span.chip", {"data-level": levelOf(known)}, signEl(known.sign), known.word);
+  return el("span.chip", {"data-level": levelOf(known)}, signEl(sign || known.sign), known.word);
 }
 
 function vantageWords(vantage) {
@@ -34,12 +34,10 @@ function findingsTab(store) {
   return el("ul.findings", ...sortedFindings(store.findings).map((finding) => findingCard(finding, store.now())));
 }
 
-const STANCES = {agrees: "its sources agree", unknown: "nobody said where", differs: "its sources disagree"};
+const STANCES = {agrees: "its sources agree", unknown: "nobody said where", differs: "its sources disagree", overruled: "a person was overruled"};
 
 function sourceWords(source) {
-  const place = [source.region, source.zone].filter(Boolean).join(" · ");
-  const trust = source.confidence == null ? "" : ` (trust ${source.confidence})`;
-  return el("li", el("b", source.source ?? "somebody"), place ? ` says ${place}` : "", trust, source.says ? `: ${source.says}` : "");
+  return el("li", source.says ?? `${source.source} says ${source.region} (trust ${source.confidence})`, source.zone ? ` · ${source.zone}` : "");
 }
 
 function placementTab(store) {
@@ -51,7 +49,7 @@ function placementTab(store) {
     el("span", wrong.has(one.name) ? el("span.flag.wrong", "⚑ wrong region ") : null, one.name),
     [one.role ?? "–", one.is_agent ? " · agent" : ""].join(""), placeWords(one), one.node,
     el("div", el("span", {class: one.stance === "differs" ? "flag wrong" : "quiet"}, STANCES[one.stance] ?? one.stance),
-      one.sources?.length ? el("ul.tight", ...one.sources.map(sourceWords)) : null),
+      one.sources?.length ? el("ul", ...one.sources.map(sourceWords)) : null),
   ]));
 }
 
@@ -75,25 +73,20 @@ function agentsTab(store) {
   ]));
 }
 
-const EVENT_SIGNS = {error: ["×", "fail"], warn: ["▲", "warning"], info: ["i", "information"]};
-
-function attributeWords(attributes) {
-  return Object.entries(attributes ?? {}).filter(([name]) => !["source", "evidence", "target_kind"].includes(name))
-    .map(([name, value]) => `${name} ${typeof value === "object" ? JSON.stringify(value) : value}`).join(" · ");
+// What the sentence does not say already.
+function attributeWords(body, attributes) {
+  return Object.entries(attributes).map(([name, value]) => [name, [value].flat().join(", ")])
+    .filter(([name, words]) => !["evidence", "target_kind", "from", "to"].includes(name) && !body.includes(words))
+    .map(([name, words]) => `${name} ${words}`).join(" · ");
 }
 
 export function eventList(events, now, otherwise) {
   if (events.length === 0) return el("p.hint", otherwise);
   return el("ol.events", ...events.map((event) => {
-    const [sign, css] = EVENT_SIGNS[event.severity] ?? EVENT_SIGNS.info;
-    const known = stateOf(event.attributes?.to);
-    const move = event.attributes?.from && event.attributes?.to ? `${event.attributes.from} → ${event.attributes.to}` : "";
-    const who = [event.attributes?.source, event.attributes?.target].filter(Boolean).join(" → ");
-    return el("li", el("time", {datetime: event.at}, instant(event.at, now)),
-      el("span.chip", {"data-level": levelOf(severityOf(css))}, el("i", {"aria-hidden": "true"}, move ? known.sign : sign), event.severity),
-      el("span.event-words", el("b", event.body || event.event), who ? ` ${who}` : "", move ? ` · ${move}` : "",
-        event.attributes?.evidence ? ` · ${event.attributes.evidence}` : "",
-        move ? null : el("small", ` ${attributeWords(event.attributes)}`)));
+    const {attributes = {}} = event;
+    const body = event.body || event.event;
+    return el("li", el("time", {datetime: event.at}, instant(event.at, now)), severityChip(event.severity, STATES[attributes.to]?.sign),
+      el("span.event-words", body, " ", el("small", attributeWords(body, attributes))));
   }));
 }
 
@@ -139,7 +132,7 @@ export class Tabs {
     this.body.setAttribute("aria-labelledby", `tab-${tab}`);
     const scroll = this.body.querySelector(".box")?.scrollLeft ?? 0;
     this.body.replaceChildren({findings: findingsTab, placement: placementTab, agents: agentsTab,
-      events: () => eventList(store.events, store.now(), "Nothing has happened yet that is remembered.")}[tab](store));
+      events: () => eventList(store.events, store.now(), "None is remembered.")}[tab](store));
     const box = this.body.querySelector(".box");
     if (box) box.scrollLeft = scroll;
   }

@@ -101,7 +101,7 @@ export class PathPanel {
     const seen = JSON.stringify([cell, spots, store.meta?.version, [...others.values()], found?.generated_at, this.error, this.span, store.stalled, cell ? null : now]);
     if (seen === this.shownAs) return;
     this.shownAs = seen;
-    this.#keeping(() => this.#draw(cell, found, [...others.values()], now));
+    this.#keeping(() => this.#draw(cell, found, [...others.values()], spots, now));
   }
 
   // The focus survives a new drawing by its place among what can be focused.
@@ -112,7 +112,7 @@ export class PathPanel {
     if (at >= 0 && !this.node.contains(document.activeElement)) stops()[at]?.focus({preventScroll: true});
   }
 
-  #draw(cell, found, others, now) {
+  #draw(cell, found, others, spots, now) {
     const {store} = this;
     if (!cell) {
       this.status.replaceChildren(el("p.hint", this.error ?? (found ? "Nobody measures this path now." : "Reading…")));
@@ -125,10 +125,9 @@ export class PathPanel {
       this.spansFor = `${this.span}${keyOf(cell)}`;
       radios(this.spans, "span", SPANS, this.span, (word) => this.on.span(word));
     }
-    const place = (name, kind) => placeWords(store.spot(name, kind));
     this.status.replaceChildren(...[el("p.path-state", stateChip(store.isStale(cell) ? "stale" : cell.state), " ",
       el("span", sinceWords(cell.since, now)), el("span.quiet", cell.budget_us ? ` · budget ${budgetWords(cell.budget_us)}` : " · for information, no budget")),
-    el("p.quiet", `${place(cell.source, "peer")} → ${place(cell.target, cell.kind)}`), reasons(cell, found?.detail)].filter(Boolean));
+    el("p.quiet", spots.join(" → ")), reasons(cell, found?.detail)].filter(Boolean));
     this.#picture(cell, found, now);
     this.pairs.replaceChildren(el("h3", "Both ways, and beside it"),
       comparison([cell, ...others], cell, (one) => store.isStale(one), this.on.open));
@@ -137,7 +136,7 @@ export class PathPanel {
     const command = found?.command;
     this.command.replaceChildren(...(command ? [el("h3", "See it yourself"),
       el("div.command", el("code", command), el("button", {onclick: () => copyText(command, "Command")}, "Copy", hiddenText(" the command")))] : []));
-    this.events.replaceChildren(el("h3", "Last events"), eventList((found?.events ?? []).slice(0, 12), now, "Nothing has happened on this path that is still remembered."));
+    this.events.replaceChildren(el("h3", "Last events"), eventList((found?.events ?? []).slice(0, 12), now, "None is remembered."));
   }
 
   #picture(cell, found, now) {
@@ -153,16 +152,14 @@ export class PathPanel {
     const start = performance.now();
     const since = isOurs ? from : drawn.begin;
     const {chart, figures} = smokeChart(drawn, {
-      from: since, to: isOurs ? to : Math.max(to, since + 60_000), now: to, budgetUs: cell.budget_us, top: isOurs ? "max" : "p99",
+      width: Math.max(320, this.picture.clientWidth), from: since, to: isOurs ? to : Math.max(to, since + 60_000), now: to, budgetUs: cell.budget_us, top: isOurs ? "max" : "p99",
       coderUs: isDatabase ? store.meta?.coder_warns_at_us ?? null : null,
     });
-    const who = cell.source;
     const note = isOurs || !found ? null : found.measured_here === null ? "This report holds no history of this path." : found.measured_here === false
-      ? `History is kept by the agent that measures: open this path at ${who}. Drawn here is what came in since this page was opened, ${span(now - (store.openedAt ?? now))} ago.`
+      ? `History is kept by the agent that measures: open this path at ${cell.source}. Drawn here is what came in since this page was opened, ${span(now - (store.openedAt ?? now))} ago.`
       : "No history yet: drawn here is what came in since this page was opened.";
     this.picture.replaceChildren(...[el("figure", chart, el("figcaption", figureWords(figures, now))),
       note ? el("p.hint", note) : null, this.error ? el("p.hint", `Not refreshed: ${this.error}`) : null].filter(Boolean));
-    this.drawnIn = performance.now() - start;
-    this.node.dataset.drawnMs = this.drawnIn.toFixed(1);
+    this.node.dataset.drawnMs = (performance.now() - start).toFixed(1);
   }
 }

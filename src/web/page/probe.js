@@ -1,6 +1,6 @@
 // The page's own loop: what comes in goes to the store, and one drawing a frame shows it.
 
-import {byId, copyText, el, radios, remember, remembered, setText} from "./dom.js";
+import {byId, copyText, radios, remember, remembered, setText} from "./dom.js";
 import {Attention, drawBanner} from "./banner.js";
 import {Matrix, drawLegend} from "./grid.js";
 import {PathPanel} from "./panel.js";
@@ -120,7 +120,7 @@ function linkIs(word) {
   const isFresh = word === "live" || word === "polling";
   if (isFresh) store.resume();
   else if (word !== "connecting") store.breakOff();
-  // What was last heard is history once nothing comes any more; a page that was hidden says so too.
+  // What was last heard is history once nothing comes any more.
   store.stalled = word === "stalled" || word === "locked" && store.meta !== null || store.stalled && !isFresh;
   drawLater();
 }
@@ -174,6 +174,7 @@ function wire() {
   const readAddress = () => { view = readHash(location.hash); follow(); };
   window.addEventListener("popstate", readAddress);
   window.addEventListener("hashchange", readAddress);
+  window.addEventListener("resize", () => { panel.shownAs = null; drawLater(); });
   document.addEventListener("keydown", (event) => {
     if (event.key === "Escape" && panel.isOpen && document.activeElement !== filter) closePath();
   });
@@ -185,7 +186,6 @@ if (report) {
   store.takeSnapshot(report.snapshot);
   // A report is as old as it is: ages are told as of its own time.
   store.now = () => store.at ?? Date.now();
-  document.body.prepend(el("p.vh", "This is a report: it shows one moment and asks nobody."));
   follow();
 } else {
   follow();

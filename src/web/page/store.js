@@ -18,25 +18,23 @@ const targetKey = (name, kind) => `${name}\u0000${kind}`;
 const SHAPE = ["role", "zone", "region", "node", "is_idle", "stale", "starved"];
 
 export class Store {
-  constructor() {
-    this.meta = null;
-    this.verdict = null;
-    this.agents = new Map();
-    this.targets = new Map();
-    this.cells = new Map();
-    this.zonePairs = [];
-    this.findings = [];
-    this.events = [];
-    this.placement = null;
-    // Counts up whenever rows or columns are others than before.
-    this.shape = 0;
-    this.changed = new Set();
-    this.trails = new Map();
-    this.breaks = [];
-    this.skew = 0;
-    this.stalled = false;
-    this.openedAt = null;
-  }
+  meta = null;
+  verdict = null;
+  agents = new Map();
+  targets = new Map();
+  cells = new Map();
+  zonePairs = [];
+  findings = [];
+  events = [];
+  placement = null;
+  // Counts up whenever rows or columns are others than before.
+  shape = 0;
+  changed = new Set();
+  trails = new Map();
+  breaks = [];
+  skew = 0;
+  stalled = false;
+  openedAt = null;
 
   // The agent's time: the reader's clock may be wrong.
   now() {

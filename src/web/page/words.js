@@ -120,9 +120,12 @@ export function placeWords(spot) {
   return [spot?.region, spot?.zone].filter(Boolean).join(" · ") || "place not known";
 }
 
+// Of findings and of events.
 export const SEVERITIES = {
   fail: {rank: 5, sign: "×", word: "fail"},
+  error: {rank: 5, sign: "×", word: "error"},
   warning: {rank: 4, sign: "▲", word: "warning"},
+  warn: {rank: 4, sign: "▲", word: "warning"},
   information: {rank: 1, sign: "i", word: "information"},
 };
 
