@@ -31,7 +31,8 @@ fn main() {
     let tls = MeshTls::new(&Identity::Secret(
         MeshSecret::generate_hex()
             .and_then(|hex| MeshSecret::parse(&hex))
-            .expect("the system gives random bytes"),
+            .expect("the system gives random bytes")
+            .into(),
     ))
     .expect("a mesh secret gives an identity");
     let quic = reflector(tls.clone());

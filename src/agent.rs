@@ -30,6 +30,7 @@ mod attributing;
 mod changes;
 pub(crate) mod found;
 mod handing;
+mod identity;
 mod letters;
 pub mod measuring;
 mod moves;
@@ -155,6 +156,7 @@ struct Agent {
     /// What came of that.
     pubsub: Pubsub,
     measuring: Measuring,
+    identity_files: identity::Watch,
     events: mpsc::UnboundedSender<measuring::Event>,
     own: own::Own,
     telemetry: telemetry::Telemetry,
@@ -180,6 +182,7 @@ pub async fn run(
     // A handful of questions at a time: who asks more waits.
     let (asking, mut asked) = mpsc::channel(4);
     let handing = handing::Handing::start(&settings.otlp, web::figures(asking.clone())).await?;
+    let identity_files = identity::Watch::new(&settings);
     let server = tokio::spawn(web::serve(listener, access, ready, asking));
     let measuring = Measuring::start(settings.measuring.clone()).await?;
     let (events, mut measured) = mpsc::unbounded_channel();
@@ -202,6 +205,7 @@ pub async fn run(
         start: now(),
         settings,
         measuring,
+        identity_files,
         events,
     };
     agent.begin().await?;
@@ -232,9 +236,10 @@ pub async fn run(
             () = &mut stop => Event::Stop,
             event = measured.recv() => event.map_or(Event::Ended, Event::Measured),
             Some(()) = reload.demands.recv() => Event::Reload("demanded by signal"),
-            _ = look_at_file.tick() => match file.changed() {
-                true => Event::Reload("the file has changed"),
-                false => continue,
+            _ = look_at_file.tick() => match (agent.follow_identity(), file.changed()) {
+                (_, true) => Event::Reload("the file has changed"),
+                (true, _) => Event::Reload("the identity is good again"),
+                _ => continue,
             },
             Some(letter) = next(&mut letters) => Event::Letter(letter),
             _ = write.tick() => Event::Write,

@@ -58,7 +58,7 @@ pub enum Command {
 #[command(next_help_heading = "Identity in the mesh")]
 pub struct IdentityArgs {
     /// File with the mesh secret that all agents share (`probe secret new` makes one); the secret itself may also
-    /// stand in PROBE_MESH_SECRET
+    /// stand in PROBE_MESH_SECRET. Of several, one a line, the first is who we are, and all are believed
     #[arg(long, value_name = "FILE", env = "PROBE_MESH_SECRET_FILE")]
     pub mesh_secret_file: Option<PathBuf>,
     /// Certificate chain of this agent, PEM, instead of a mesh secret

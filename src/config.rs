@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use probes::Target;
-use probes::secret::MeshSecret;
+use probes::secret::MeshSecrets;
 use probes::tls::{Identity, PemFiles};
 
 use crate::agent;
@@ -235,14 +235,18 @@ fn identity(args: &IdentityArgs, env: Environment<'_>) -> Result<Identity, Confi
             server_name,
         }));
     }
-    let (key, text) = match (secret_file, inline) {
+    let (key, text, file) = match (secret_file, inline) {
         (Some(_), Some(_)) => {
             return Err(fault("PROBE_MESH_SECRET", "a mesh secret file is given too: use one or the other"));
         }
-        (Some(path), None) => ("--mesh-secret-file", read("--mesh-secret-file", path)?),
-        (None, inline) => ("PROBE_MESH_SECRET", inline.unwrap_or_default()),
+        (Some(path), None) => ("--mesh-secret-file", read("--mesh-secret-file", path)?, Some(path)),
+        (None, inline) => ("PROBE_MESH_SECRET", inline.unwrap_or_default(), None),
     };
-    MeshSecret::parse(&text).map(Identity::Secret).map_err(|error| fault(key, error))
+    let secrets = MeshSecrets::parse(&text).map_err(|error| fault(key, error))?;
+    Ok(Identity::Secret(match file {
+        Some(path) => secrets.from_file(path),
+        None => secrets,
+    }))
 }
 
 fn read(key: &'static str, path: &Path) -> Result<String, ConfigError> {
@@ -333,6 +337,29 @@ mod tests {
             assert!(error.starts_with("--postgres-password-command: ") && error.contains(part), "{error}");
             assert!(!error.contains("hunter2"), "{error}");
         }
+    }
+
+    #[test]
+    fn several_mesh_secrets_may_be_given_by_a_variable_or_a_file_and_a_repeated_one_is_told_by_its_place() {
+        let other = SECRET.replacen("8f", "f8", 1);
+        let identity = |text: &str| {
+            with("check --peer a", &[("PROBE_MESH_SECRET", text)]).map(|settings| settings.measuring.identity)
+        };
+        let both = identity(&format!("{SECRET},{other}")).unwrap();
+        let Some(Identity::Secret(secrets)) = &both else { panic!("{both:?}") };
+        assert_eq!((secrets.count(), secrets.file()), (2, None));
+        assert_eq!(both, identity(&format!("{SECRET}\n{other}\n")).unwrap());
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("mesh-secret");
+        std::fs::write(&path, format!("{SECRET}\n\n{other}")).unwrap();
+        let line = format!("check --peer a --mesh-secret-file {}", path.display());
+        let of_file = with(&line, &[]).unwrap().measuring.identity;
+        assert!(
+            matches!(&of_file, Some(Identity::Secret(all)) if all.file() == Some(&path) && all.count() == 2)
+        );
+        let error = identity(&format!("{SECRET},{SECRET}")).unwrap_err();
+        assert!(error.starts_with("PROBE_MESH_SECRET: line 1, secret 2 has the same"), "{error}");
+        assert!(!error.contains(&SECRET[..8]), "{error}");
     }
 
     #[test]

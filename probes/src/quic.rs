@@ -15,6 +15,7 @@ use quinn::{IdleTimeout, TransportConfig, VarInt};
 use socket2::{Domain, Protocol, Socket, Type};
 
 pub mod letter;
+mod outgoing;
 pub mod packet;
 pub mod reflector;
 pub mod sender;

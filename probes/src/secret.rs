@@ -8,6 +8,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use ring::rand::{SecureRandom, SystemRandom};
 
+mod list;
+
+pub use list::{AT_MOST, MeshSecrets, SecretsError};
+
 /// The fewest bytes of a mesh secret.
 pub const MIN_BYTES: usize = 32;
 

@@ -22,7 +22,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
-use crate::secret::MeshSecret;
+use crate::secret::{MeshSecret, MeshSecrets, SecretsError};
 
 mod expiry;
 mod trust;
@@ -56,6 +56,14 @@ pub enum TlsError {
         /// What is wrong with it.
         cause: String,
     },
+    /// The file of the mesh secret holds none.
+    #[error("{path}: {source}")]
+    Secret {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: SecretsError,
+    },
     /// A certificate could not be made, or key and certificate do not belong together.
     #[error("cannot set up TLS: {0}")]
     Setup(String),
@@ -76,12 +84,42 @@ impl From<rcgen::Error> for TlsError {
 /// Where an agent's identity comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Identity {
-    /// A leaf minted from the mesh secret.
-    Secret(MeshSecret),
+    /// A leaf minted from the first mesh secret; leaves of all of them are believed.
+    Secret(MeshSecrets),
     /// Certificate, key and CA from PEM files.
     Files(PemFiles),
     /// Encrypted, but anybody may talk to us and we to anybody. Only on explicit request.
     Insecure,
+}
+
+impl Identity {
+    /// The files that it comes from.
+    pub fn files(&self) -> Vec<&Path> {
+        match self {
+            Self::Secret(secrets) => secrets.file().into_iter().collect(),
+            Self::Files(PemFiles { cert, key, ca, .. }) => vec![cert, key, ca],
+            Self::Insecure => Vec::new(),
+        }
+    }
+
+    /// The same as its files say it now.
+    pub fn renewed(&self) -> Result<Self, TlsError> {
+        let Self::Secret(secrets) = self else { return Ok(self.clone()) };
+        let Some(path) = secrets.file() else { return Ok(self.clone()) };
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| TlsError::Read { path: path.to_owned(), source })?;
+        let secrets =
+            MeshSecrets::parse(&text).map_err(|source| TlsError::Secret { path: path.to_owned(), source })?;
+        Ok(Self::Secret(secrets.from_file(path)))
+    }
+
+    /// Whether both come from the same files, whatever is in them.
+    pub fn is_from_where(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Secret(one), Self::Secret(other)) if one.file().is_some() => one.file() == other.file(),
+            _ => self == other,
+        }
+    }
 }
 
 /// The files of an identity of one's own.
@@ -112,10 +150,12 @@ impl MeshTls {
     /// Mints or loads what the identity says.
     pub fn new(identity: &Identity) -> Result<Self, TlsError> {
         match identity {
-            Identity::Secret(secret) => {
-                let authority = authority(secret)?;
-                let roots = roots_of([authority.ca.clone()])?;
-                let leaf = authority.leaf()?;
+            Identity::Secret(secrets) => {
+                let authorities =
+                    secrets.all().iter().map(authority).collect::<Result<Vec<_>, TlsError>>()?;
+                let leaf = authorities.first().map(Authority::leaf);
+                let leaf = leaf.ok_or_else(|| TlsError::Setup("there is no mesh secret".to_owned()))??;
+                let roots = roots_of(authorities.into_iter().map(|authority| authority.ca))?;
                 Self::mutual(roots, leaf, Some(MESH_NAME.to_owned()))
             }
             Identity::Files(files) => {

@@ -153,6 +153,7 @@ pub enum MeasuringError {
 #[derive(Debug)]
 pub struct Measuring {
     commands: mpsc::UnboundedSender<Command>,
+    sender: Option<Sender>,
     reflector: Option<Arc<Reflector>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -192,8 +193,14 @@ impl Measuring {
                 }
             }
         })?;
-        let reflector = started.await.map_err(|_| MeasuringError::Ended)??;
-        Ok(Self { commands, reflector, thread: Some(thread) })
+        let (sender, reflector) = started.await.map_err(|_| MeasuringError::Ended)??;
+        Ok(Self { commands, sender, reflector, thread: Some(thread) })
+    }
+
+    /// Is somebody else, and believes others, from the next connection on; what stands stays until it breaks.
+    pub fn renew(&self, tls: &MeshTls) -> Result<(), TlsError> {
+        self.reflector.iter().try_for_each(|reflector| reflector.renew(tls))?;
+        self.sender.iter().try_for_each(|sender| sender.renew(tls))
     }
 
     /// Where the reflector really listens.
@@ -277,7 +284,7 @@ impl Measuring {
 async fn run(
     settings: Settings,
     mut inbox: mpsc::UnboundedReceiver<Command>,
-    ready: oneshot::Sender<Result<Option<Arc<Reflector>>, MeasuringError>>,
+    ready: oneshot::Sender<Result<Sockets, MeasuringError>>,
 ) {
     let (sender, reflector) = match sockets(&settings) {
         Ok(sockets) => sockets,
@@ -286,7 +293,7 @@ async fn run(
             return;
         }
     };
-    if ready.send(Ok(reflector.clone())).is_err() {
+    if ready.send(Ok((sender.clone(), reflector.clone()))).is_err() {
         return;
     }
     let means = Means::new(sender, settings.http_sni, settings.http_ca);
@@ -365,7 +372,9 @@ fn begin(
     Ok(())
 }
 
-fn sockets(settings: &Settings) -> Result<(Option<Sender>, Option<Arc<Reflector>>), MeasuringError> {
+type Sockets = (Option<Sender>, Option<Arc<Reflector>>);
+
+fn sockets(settings: &Settings) -> Result<Sockets, MeasuringError> {
     let Some(identity) = &settings.identity else {
         return match settings.listen {
             Some(_) => Err(MeasuringError::NoIdentity),

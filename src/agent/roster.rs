@@ -6,7 +6,7 @@ use std::time::Duration;
 use probes::Target;
 
 use super::measuring::{Job, MeasuringError};
-use super::{Agent, Settings};
+use super::{Agent, Settings, identity};
 use crate::export::events::Happening;
 use crate::mesh::links::{Intervals, RosterChange};
 use crate::mesh::peer::Link;
@@ -52,6 +52,9 @@ impl Agent {
 
     /// Reads the settings anew and takes them over, or says why not and stays as it is.
     pub(super) async fn reload(&mut self, load: &(dyn Fn() -> Result<Settings, String> + Send), why: &str) {
+        if !self.demand_identity(why) {
+            return;
+        }
         match load() {
             Err(error) => self.happened(&Happening::Refused { why, error: &error }),
             Ok(settings) if settings == self.settings => {
@@ -66,7 +69,8 @@ impl Agent {
         }
     }
 
-    async fn take_over(&mut self, settings: Settings) -> Result<String, String> {
+    async fn take_over(&mut self, mut settings: Settings) -> Result<String, String> {
+        identity::keep(&mut settings, &self.settings);
         let fixed = [
             ("name, role, node, zone or region", settings.own == self.settings.own),
             ("listen, identity or http options", settings.measuring == self.settings.measuring),

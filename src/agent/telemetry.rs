@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use probes::tls::Identity;
+
 use super::{Agent, changes, own, wall};
 use crate::export::api::events::KEPT;
 use crate::export::collect::{self, Collector, OwnFigures, Scene};
@@ -42,7 +44,6 @@ impl Telemetry {
     pub(super) fn new(settings: &super::Settings) -> Self {
         let began = wall();
         let identity = settings.measuring.identity.as_ref();
-        let certificates = identity.map(probes::tls::expiries).and_then(Result::ok).unwrap_or_default();
         Self {
             began,
             life: probes::secret::random_hex(8).unwrap_or_else(|_| started(began)),
@@ -56,7 +57,7 @@ impl Telemetry {
             failing: BTreeMap::new(),
             reload_is_in_force: true,
             reloaded: began,
-            certificates,
+            certificates: identity.map(certificates).unwrap_or_default(),
         }
     }
 
@@ -70,11 +71,22 @@ impl Telemetry {
         self.lately.iter()
     }
 
+    /// These are our certificates from now on.
+    pub(super) fn certify(&mut self, identity: &Identity) {
+        self.certificates = certificates(identity);
+        self.collected = None;
+    }
+
     /// Shows so much from now on.
     pub(super) fn show(&mut self, settings: collect::Settings) {
         self.collector.set(settings);
         self.collected = None;
     }
+}
+
+/// Those that cannot be read are not told.
+fn certificates(identity: &Identity) -> Vec<(&'static str, SystemTime)> {
+    probes::tls::expiries(identity).unwrap_or_default()
 }
 
 /// Where the system has no random numbers: two agents that begin in the same nanosecond are told apart by their names.
@@ -148,7 +160,7 @@ impl Agent {
             cpu: own::cpu(),
             memory_bytes: own::memory_bytes(),
             descriptors: own::descriptors(),
-            reload_is_in_force: self.telemetry.reload_is_in_force,
+            reload_is_in_force: self.telemetry.reload_is_in_force && !self.identity_files.is_refused(),
             reloaded: self.telemetry.reloaded,
             certificates: self.telemetry.certificates.clone(),
             handed_over: self.handing.tallies(),

@@ -223,7 +223,7 @@ impl Stage {
                 region: Some(place.region.to_owned()),
             },
             measuring: measuring::Settings {
-                identity: Some(Identity::Secret(self.secret.clone())),
+                identity: Some(Identity::Secret(self.secret.clone().into())),
                 listen: Some(reflector),
                 ..measuring::Settings::default()
             },

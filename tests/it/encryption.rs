@@ -36,8 +36,14 @@ impl Authority {
 
     /// Certificate (PEM) and key for this name.
     pub(crate) fn issue(&self, name: &str) -> (rcgen::Certificate, KeyPair) {
+        self.issue_until(name, 4096)
+    }
+
+    /// The same, which expires when this year begins.
+    pub(crate) fn issue_until(&self, name: &str, year: i32) -> (rcgen::Certificate, KeyPair) {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.not_after = rcgen::date_time_ymd(year, 1, 1);
         params.distinguished_name.push(DnType::CommonName, name);
         (params.signed_by(&key, &self.issuer).unwrap(), key)
     }

@@ -82,6 +82,8 @@ mod relay;
 #[cfg(test)]
 mod replica;
 #[cfg(test)]
+mod rotation;
+#[cfg(test)]
 mod rotel;
 #[cfg(test)]
 mod running;

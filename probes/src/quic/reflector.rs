@@ -29,6 +29,8 @@ const MAX_CONNECTIONS: usize = 2048;
 #[derive(Debug)]
 pub struct Reflector {
     endpoint: Endpoint,
+    /// As it was at the start; its tokens stay good when its certificates are others.
+    server: quinn::ServerConfig,
     local: SocketAddr,
     counters: Arc<Counters>,
     traffic: Arc<Traffic>,
@@ -87,14 +89,12 @@ pub enum ListenError {
 impl Reflector {
     /// Listens at `address` and starts to answer on the runtime of the caller.
     pub fn listen(address: SocketAddr, tls: &MeshTls) -> Result<Self, ListenError> {
-        let crypto = QuicServerConfig::try_from(Arc::clone(&tls.server))
-            .map_err(|error| TlsError::Setup(error.to_string()))?;
-        let mut server = quinn::ServerConfig::with_crypto(Arc::new(crypto));
+        let mut server = quinn::ServerConfig::with_crypto(crypto(tls)?);
         // A peer that changes its address mid-connection would blur which path was measured.
         server.migration(false).transport_config(transport());
         server.max_incoming(256).incoming_buffer_size(16 * 1024).incoming_buffer_size_total(1024 * 1024);
         let bound = |source| ListenError::Bind { address, source };
-        let (endpoint, traffic) = endpoint(address, Some(server)).map_err(bound)?;
+        let (endpoint, traffic) = endpoint(address, Some(server.clone())).map_err(bound)?;
         let local = endpoint.local_addr().map_err(bound)?;
         let counters = Arc::new(Counters::default());
         let (post, letters) = Post::new();
@@ -107,7 +107,15 @@ impl Reflector {
         };
         tokio::spawn(accept(endpoint.clone(), serving));
         let letters = Mutex::new(Some(letters));
-        Ok(Self { endpoint, local, counters, traffic, letters, post, telling })
+        Ok(Self { endpoint, server, local, counters, traffic, letters, post, telling })
+    }
+
+    /// Is somebody else, and believes others, from the next connection on; what stands stays until it breaks.
+    pub fn renew(&self, tls: &MeshTls) -> Result<(), TlsError> {
+        let mut server = self.server.clone();
+        server.crypto = crypto(tls)?;
+        self.endpoint.set_server_config(Some(server));
+        Ok(())
     }
 
     /// Where letters are put that come another way, to be read with the others.
@@ -153,6 +161,11 @@ impl Reflector {
             tracing::debug!("some peers did not acknowledge the goodbye");
         }
     }
+}
+
+fn crypto(tls: &MeshTls) -> Result<Arc<QuicServerConfig>, TlsError> {
+    let crypto = QuicServerConfig::try_from(Arc::clone(&tls.server));
+    Ok(Arc::new(crypto.map_err(|error| TlsError::Setup(error.to_string()))?))
 }
 
 impl Drop for Reflector {

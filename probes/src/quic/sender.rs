@@ -7,14 +7,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{Connection, ConnectionError, Endpoint, TransportErrorCode};
 use tokio::sync::oneshot;
 
 use super::letter::{self, Post};
+use super::outgoing::Outgoing;
 use super::packet::{self, Received, Reply, Request, WAIT_UNKNOWN};
 use super::socket::{Traffic, endpoint};
-use super::{KEEP_ALIVE, transport};
 use crate::resolve::resolve;
 use crate::sample::{Direction, Failure, Outcome, Phases, Reason, Reopened, Sample, Timing};
 use crate::stopwatch::{Stopwatch, monotonic_ns};
@@ -31,25 +30,21 @@ const KNOCK_AFTER: Duration = Duration::from_millis(300);
 pub struct Sender {
     endpoint: Endpoint,
     traffic: Arc<Traffic>,
-    server_name: Option<String>,
+    outgoing: Outgoing,
     post: Option<Post>,
 }
 
 impl Sender {
     /// Binds a UDP socket of both families on a free port, on the runtime of the caller.
     pub fn new(tls: &MeshTls) -> Result<Self, SenderError> {
-        let (mut endpoint, traffic) = endpoint((Ipv6Addr::UNSPECIFIED, 0).into(), None)?;
-        let crypto = QuicClientConfig::try_from(Arc::clone(&tls.client))
-            .map_err(|error| TlsError::Setup(error.to_string()))?;
-        let mut client = quinn::ClientConfig::new(Arc::new(crypto));
-        let mut transport = transport();
-        // `transport` was made just now, so nobody else holds it.
-        if let Some(transport) = Arc::get_mut(&mut transport) {
-            transport.keep_alive_interval(Some(KEEP_ALIVE));
-        }
-        client.transport_config(transport);
-        endpoint.set_default_client_config(client);
-        Ok(Self { endpoint, traffic, server_name: tls.server_name.clone(), post: None })
+        let outgoing = Outgoing::new(tls)?;
+        let (endpoint, traffic) = endpoint((Ipv6Addr::UNSPECIFIED, 0).into(), None)?;
+        Ok(Self { endpoint, traffic, outgoing, post: None })
+    }
+
+    /// Is somebody else from the next connection on, in all its clones and probes; what stands stays until it breaks.
+    pub fn renew(&self, tls: &MeshTls) -> Result<(), TlsError> {
+        self.outgoing.renew(tls)
     }
 
     /// The same, which takes what those who were dialled tell; without it, they are not listened to.
@@ -163,8 +158,8 @@ impl Open for Dial {
 impl Dial {
     /// Handshake and first echo: only the echo proves that the peer believes us too.
     async fn dial(&self, address: SocketAddr, patience: Duration) -> Result<(Session, Duration), Failure> {
-        let name = self.sender.server_name.as_deref().unwrap_or(&self.target.host);
-        let connecting = self.sender.endpoint.connect(address, name).map_err(|error| {
+        let Sender { endpoint, outgoing, .. } = &self.sender;
+        let connecting = outgoing.connect(endpoint, address, &self.target.host).map_err(|error| {
             Failure::new(Reason::Local, format!("cannot start a QUIC handshake with {address}: {error}"))
         })?;
         let watch = Stopwatch::start();
