@@ -57,6 +57,8 @@ fn run(cli: Cli) -> u8 {
         Ok(runtime) => runtime,
         Err(error) => return fail(&anyhow::Error::new(error).context("cannot start")),
     };
+    // The demo's thread may be setting up a server, which it takes down again when it is through.
+    let takes_down = matches!(cli.command, Command::Demo(_));
     let result = runtime.block_on(async {
         match cli.command {
             Command::Check(args) => until_signal(run_check(args)).await,
@@ -77,8 +79,12 @@ fn run(cli: Cli) -> u8 {
         }
     });
     let code = result.unwrap_or_else(|error| fail(&error));
-    // A thread that waits for a file or a name server must not keep a process alive that is done.
-    runtime.shutdown_timeout(STOPS_WITHIN);
+    if takes_down {
+        drop(runtime);
+    } else {
+        // A thread that waits for a file or a name server must not keep a process alive that is done.
+        runtime.shutdown_timeout(STOPS_WITHIN);
+    }
     code
 }
 

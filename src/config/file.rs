@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 
 use super::{ConfigError, Environment, fault};
-use crate::cli::{self, AgentArgs, Output};
+use crate::cli::{self, AgentArgs, Output, TargetArgs};
 use crate::coder_metrics::EVERY_AT_LEAST;
 use crate::mesh::region;
 use crate::mesh::rules::{Book, Code, Severities};
@@ -197,6 +197,7 @@ impl Layers<'_> {
     /// The arguments, with what they leave open taken from here.
     pub(super) fn fill(&self, args: &AgentArgs) -> Result<AgentArgs, ConfigError> {
         let mut args = args.clone();
+        leave_out_empty(&mut args);
         let text = |key| self.parse(key, |text| Ok(text.to_owned()));
         let path = |key| self.parse(key, |text| Ok(text.into()));
         let address = |key| {
@@ -323,6 +324,32 @@ pub(super) fn variable(key: &str) -> String {
     format!("PROBE_{}", key.replace('.', "__").to_uppercase())
 }
 
+/// A variable that a template leaves empty is one that is not set.
+fn leave_out_empty(args: &mut AgentArgs) {
+    let AgentArgs { name, role, node, zone, region, targets, discovery, metrics, .. } = args;
+    for text in [name, role, node, zone, region, &mut targets.http_sni] {
+        text.take_if(|text| text.trim().is_empty());
+    }
+    let TargetArgs { peer, tcp, http, postgres, .. } = targets;
+    for list in [
+        peer,
+        tcp,
+        http,
+        postgres,
+        &mut discovery.discover,
+        &mut discovery.advertise,
+        &mut metrics.coderd_metrics,
+    ] {
+        list.retain(|text| !text.trim().is_empty());
+    }
+    targets.postgres_url_file.retain(|path| !path.as_os_str().is_empty());
+    for path in
+        [&mut args.web_token_file, &mut args.web_certificate, &mut args.web_key, &mut args.event_spool]
+    {
+        path.take_if(|path| path.as_os_str().is_empty());
+    }
+}
+
 fn fill<T>(
     slot: &mut Option<T>,
     otherwise: impl FnOnce() -> Result<Option<T>, ConfigError>,
@@ -339,6 +366,7 @@ mod tests {
     use clap::Parser;
 
     use super::*;
+    use crate::cli::{Cli, Command};
 
     const SAMPLE: &str = include_str!("../../deploy/probe.toml");
 
@@ -359,6 +387,19 @@ mod tests {
         let file = File::parse(&all).unwrap();
         let missing: Vec<_> = KEYS.iter().filter(|key| !file.0.contains_key(**key)).collect();
         assert!(missing.is_empty(), "{missing:?}");
+    }
+
+    #[test]
+    fn what_a_template_leaves_empty_is_not_set() {
+        let line = "probe agent --zone= --region= --role= --discover= --peer= --web-token-file= --postgres-url-file=";
+        let Command::Agent(args) = Cli::try_parse_from(line.split(' ')).unwrap().command else {
+            panic!("not an agent")
+        };
+        let file = File::parse("zone = \"az-1\"").unwrap();
+        let args = Layers { file, env: &|_| None }.fill(&args).unwrap();
+        assert_eq!((args.zone.as_deref(), args.region, args.role), (Some("az-1"), None, None));
+        assert!(args.discovery.discover.is_empty() && args.targets.peer.is_empty());
+        assert!(args.web_token_file.is_none() && args.targets.postgres_url_file.is_empty());
     }
 
     #[test]
