@@ -324,7 +324,7 @@ pub(super) fn variable(key: &str) -> String {
     format!("PROBE_{}", key.replace('.', "__").to_uppercase())
 }
 
-/// A variable that a template leaves empty is one that is not set.
+/// A variable that a template leaves empty is one that is not set; clap itself refuses an empty path.
 fn leave_out_empty(args: &mut AgentArgs) {
     let AgentArgs { name, role, node, zone, region, targets, discovery, metrics, .. } = args;
     for text in [name, role, node, zone, region, &mut targets.http_sni] {
@@ -341,12 +341,6 @@ fn leave_out_empty(args: &mut AgentArgs) {
         &mut metrics.coderd_metrics,
     ] {
         list.retain(|text| !text.trim().is_empty());
-    }
-    targets.postgres_url_file.retain(|path| !path.as_os_str().is_empty());
-    for path in
-        [&mut args.web_token_file, &mut args.web_certificate, &mut args.web_key, &mut args.event_spool]
-    {
-        path.take_if(|path| path.as_os_str().is_empty());
     }
 }
 
@@ -391,7 +385,7 @@ mod tests {
 
     #[test]
     fn what_a_template_leaves_empty_is_not_set() {
-        let line = "probe agent --zone= --region= --role= --discover= --peer= --web-token-file= --postgres-url-file=";
+        let line = "probe agent --zone= --region= --role= --discover= --peer=";
         let Command::Agent(args) = Cli::try_parse_from(line.split(' ')).unwrap().command else {
             panic!("not an agent")
         };
@@ -399,7 +393,6 @@ mod tests {
         let args = Layers { file, env: &|_| None }.fill(&args).unwrap();
         assert_eq!((args.zone.as_deref(), args.region, args.role), (Some("az-1"), None, None));
         assert!(args.discovery.discover.is_empty() && args.targets.peer.is_empty());
-        assert!(args.web_token_file.is_none() && args.targets.postgres_url_file.is_empty());
     }
 
     #[test]
