@@ -69,8 +69,9 @@ impl Running {
                 parts.push(format!("{} about who stands where", of(wrong, "finding")));
             }
             (Verdict::Fail, parts.join(", "))
-        } else if judged == 0 {
-            (Verdict::Inconclusive, "no path is judged: nothing is known".to_owned())
+        } else if judged == count(&[State::Left]) {
+            // Who said goodbye to everybody is no more known to be well than who has no path at all.
+            (Verdict::Inconclusive, "no judged path tells anything: nothing is known".to_owned())
         } else if open > 0 || !silent.is_empty() {
             let mut parts = Vec::new();
             if open > 0 {
@@ -203,6 +204,7 @@ mod tests {
             (&[(Ok, budget), (Ok, budget)][..], Verdict::Pass, 0),
             (&[(Ok, budget), (AtRisk, budget)], Verdict::Pass, 0),
             (&[(Ok, budget), (Left, budget)], Verdict::Pass, 0),
+            (&[(Left, budget), (Left, budget)], Verdict::Inconclusive, 3),
             (&[(Ok, budget), (Unknown, budget)], Verdict::Inconclusive, 3),
             (&[(Ok, budget), (Stale, budget)], Verdict::Inconclusive, 3),
             (&[(Ok, budget), (Unknown, budget), (Breach, budget)], Verdict::Fail, 1),
