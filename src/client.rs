@@ -90,7 +90,9 @@ pub async fn text(settings: &Settings, path: &str) -> Result<String, AskError> {
     let mut bytes = Vec::new();
     let read = probe.read(wish, DEADLINE, LONGEST, |piece| bytes.extend_from_slice(piece)).await;
     read.map_err(|failure| match failure.reason {
-        Reason::Status if failure.detail.contains("401") => AskError::Token { agent: agent.clone() },
+        Reason::Status if failure.detail.ends_with("401 Unauthorized") => {
+            AskError::Token { agent: agent.clone() }
+        }
         _ => AskError::Silent { agent: agent.clone(), path: path.to_owned(), failure },
     })?;
     String::from_utf8(bytes).map_err(|_| AskError::Foreign {

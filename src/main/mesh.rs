@@ -28,15 +28,19 @@ pub(crate) async fn check_running(agent: &str, args: &CheckArgs) -> anyhow::Resu
 pub(crate) async fn run_matrix(args: MatrixArgs) -> anyhow::Result<u8> {
     const AGAIN: Duration = Duration::from_secs(2);
     let settings = config::ask(&args.agent, &args.ask)?;
+    let in_place = args.watch && io::stdout().is_terminal();
     loop {
         let text = match mesh_text(&settings, &args).await {
             Ok(text) => text,
-            // Who watches sees it come back.
-            Err(error) if args.watch => format!("{error}\n"),
+            // Who watches sees it come back; a program that reads along is told elsewhere.
+            Err(error) if in_place => format!("{error}\n"),
+            Err(error) if args.watch => {
+                fail(&error.into());
+                String::new()
+            }
             Err(error) => return no_answer(error),
         };
         // Home, the text, and nothing of what was there before: without a moment of emptiness.
-        let in_place = args.watch && io::stdout().is_terminal();
         let text = if in_place { format!("\x1b[H{}\x1b[J", text.replace('\n', "\x1b[K\n")) } else { text };
         if !args.watch || io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()).is_err()
         {
