@@ -5,9 +5,8 @@
 //! than 10 % of the echo's p99 where 64 targets are told; the bench fails at twice the times, where a target costs more than twice as
 //! much among 1,000 as among 64, and at 20 % (or a tenth of a millisecond) more of the p99, for machines are shared.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::io::Write;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -19,8 +18,12 @@ use probes::secret::MeshSecret;
 use probes::stopwatch::Stopwatch;
 use probes::target::Kind;
 
+#[path = "shared/agent.rs"]
+mod agent;
 #[path = "../tests/it/scene.rs"]
 mod scene;
+
+use agent::{Agent, OFTEN, get, pause};
 
 const ROUNDS: u32 = 21;
 
@@ -80,12 +83,12 @@ fn main() {
 /// The 99th percentile of an agent's echoes, while its figures are read so often a second.
 fn echo_p99_us(scrapes_a_second: u64) -> f64 {
     let secret = MeshSecret::generate_hex().expect("the system has random numbers");
-    let peers: Vec<_> = (0..4).map(|_| Agent::start(&secret, &[])).collect();
+    let peers: Vec<_> = (0..4).map(|_| Agent::start(&secret, &[], OFTEN)).collect();
     // Sixty more, of a kind that costs little.
     let tcp: Vec<_> = (0..60).flat_map(|_| ["--tcp".to_owned(), open_port().to_string()]).collect();
     let targets: Vec<_> =
         peers.iter().flat_map(|peer| ["--peer".to_owned(), peer.reflector.to_string()]).chain(tcp).collect();
-    let agent = Agent::start(&secret, &targets);
+    let agent = Agent::start(&secret, &targets, OFTEN);
     let (web, stop) = (agent.web, Arc::new(AtomicBool::new(false)));
     let scraper = (scrapes_a_second > 0).then(|| {
         let stop = Arc::clone(&stop);
@@ -115,58 +118,4 @@ fn open_port() -> SocketAddr {
     let address = listener.local_addr().expect("it is bound");
     std::thread::spawn(move || listener.incoming().for_each(drop));
     address
-}
-
-#[expect(clippy::disallowed_methods, reason = "a bench takes real time")]
-fn pause(duration: Duration) {
-    std::thread::sleep(duration);
-}
-
-fn get(web: SocketAddr, path: &str) -> String {
-    let mut stream = TcpStream::connect(web).expect("it listens");
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").expect("it reads");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("text");
-    answer.split_once("\r\n\r\n").expect("a head").1.to_owned()
-}
-
-struct Agent {
-    child: Child,
-    reflector: SocketAddr,
-    web: SocketAddr,
-}
-
-impl Agent {
-    fn start(secret: &str, arguments: &[String]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_probe"))
-            .args(["agent", "--listen", "127.0.0.1:0", "--web", "127.0.0.1:0", "--log-format", "json"])
-            .args(arguments)
-            .env("PROBE_MESH_SECRET", secret)
-            .env("PROBE_INTERVALS__PEER", "50ms")
-            .env("PROBE_NO_CLOUD_METADATA", "true")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the binary runs");
-        let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines().map_while(Result::ok);
-        let (reflector, web) = lines
-            .by_ref()
-            .find_map(|line| {
-                let line: serde_json::Value = serde_json::from_str(&line).ok()?;
-                let address = |key: &str| line[key].as_str()?.parse().ok();
-                Some((address("reflector")?, address("web")?))
-            })
-            .expect("the agent says where it listens");
-        // What it says later must not fill the pipe.
-        std::thread::spawn(move || lines.for_each(drop));
-        Self { child, reflector, web }
-    }
-}
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }

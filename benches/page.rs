@@ -5,9 +5,8 @@
 //! for twenty pages, 150 KB for the page and 40 MB for an agent among twelve with two full days; the bench fails at twice the share,
 //! at 20 % (or a tenth of a millisecond) more of the p99, and at the bytes.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -17,7 +16,13 @@ use probe::mesh::history::History;
 use probes::secret::MeshSecret;
 use probes::stopwatch::Stopwatch;
 
+#[path = "shared/agent.rs"]
+mod agent;
+
+use agent::{Agent, OFTEN, get, pause};
+
 const PEERS: usize = 4;
+const NAME: &str = "watched";
 const SETTLE: Duration = Duration::from_secs(5);
 const MEASURE: Duration = Duration::from_secs(20);
 /// Of an agent in a mesh of twelve: peers, their relays, health and NATS ports, and the database.
@@ -31,10 +36,11 @@ fn main() {
     let peers: Vec<_> = (0..PEERS).map(|_| Agent::start(&secret, &[], &[])).collect();
     let targets: Vec<_> =
         peers.iter().flat_map(|peer| ["--peer".to_owned(), peer.reflector.to_string()]).collect();
-    let usual = || Agent::start(&secret, &targets, &[]);
+    let named: Vec<_> = ["--name".to_owned(), NAME.to_owned()].into_iter().chain(targets).collect();
+    let usual = || Agent::start(&secret, &named, &[]);
     let (idle, _, rss_kib) = share_of_a_core(&usual(), 0);
     let (watched, events, _) = share_of_a_core(&usual(), 100);
-    let often = || Agent::start(&secret, &targets, &[("PROBE_INTERVALS__PEER", "50ms")]);
+    let often = || Agent::start(&secret, &named, OFTEN);
     let (calm, looked_at) = (echo_p99_us(&often(), 0), echo_p99_us(&often(), 20));
 
     let rss = (rss_kib as f64 / 1024.0, history as f64 / 1024.0 / 1024.0);
@@ -76,7 +82,7 @@ fn share_of_a_core(agent: &Agent, streams: usize) -> (f64, u64, u64) {
     let (before, heard, watch) = (agent.cpu(), listeners.heard(), Stopwatch::start());
     pause(MEASURE);
     let share = (agent.cpu() - before).as_secs_f64() / watch.elapsed().as_secs_f64();
-    (share, listeners.heard() - heard, agent.resident_kib())
+    (share, listeners.heard() - heard, agent.kib("VmRSS:"))
 }
 
 /// The 99th percentile of an agent's echoes while so many pages are open, each of which looks at a path every ten seconds.
@@ -86,7 +92,9 @@ fn echo_p99_us(agent: &Agent, pages: usize) -> f64 {
     let target = links(agent)[0].0.clone();
     for _ in 0..2 {
         for _ in 0..pages {
-            drop(get(agent.web, &format!("/api/v1/path?source=watched&target={target}&kind=peer")));
+            let query = format!("source={NAME}&target={target}&kind=peer");
+            let path = get(agent.web, &format!("/api/v1/path?{query}"));
+            assert!(path.contains("\"history\":{"), "the path is not known: {path}");
         }
         pause(MEASURE / 2);
     }
@@ -136,74 +144,5 @@ impl Listeners {
 impl Drop for Listeners {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
-    }
-}
-
-#[expect(clippy::disallowed_methods, reason = "a bench takes real time")]
-fn pause(duration: Duration) {
-    std::thread::sleep(duration);
-}
-
-fn get(web: SocketAddr, path: &str) -> String {
-    let mut stream = TcpStream::connect(web).expect("it listens");
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").expect("it reads");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("text");
-    answer.split_once("\r\n\r\n").expect("a head").1.to_owned()
-}
-
-struct Agent {
-    child: Child,
-    reflector: SocketAddr,
-    web: SocketAddr,
-}
-
-impl Agent {
-    fn start(secret: &str, arguments: &[String], variables: &[(&str, &str)]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_probe"))
-            .args(["agent", "--listen", "127.0.0.1:0", "--web", "127.0.0.1:0", "--log-format", "json"])
-            .args(arguments)
-            .env("PROBE_MESH_SECRET", secret)
-            .env("PROBE_NO_CLOUD_METADATA", "true")
-            .envs(variables.iter().copied())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the binary runs");
-        let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines().map_while(Result::ok);
-        let (reflector, web) = lines
-            .by_ref()
-            .find_map(|line| {
-                let line: serde_json::Value = serde_json::from_str(&line).ok()?;
-                let address = |key: &str| line[key].as_str()?.parse().ok();
-                Some((address("reflector")?, address("web")?))
-            })
-            .expect("the agent says where it listens");
-        // What it says later must not fill the pipe.
-        std::thread::spawn(move || lines.for_each(drop));
-        Self { child, reflector, web }
-    }
-
-    /// User and system time so far (proc(5): fields 14 and 15 of stat, in ticks of 10 ms).
-    fn cpu(&self) -> Duration {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("it lives");
-        let (_, fields) = stat.rsplit_once(')').expect("a name in brackets");
-        let ticks: u64 =
-            fields.split_whitespace().skip(11).take(2).map(|field| field.parse::<u64>().unwrap_or(0)).sum();
-        Duration::from_millis(10 * ticks)
-    }
-
-    fn resident_kib(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it lives");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("Linux says it");
-        line.trim().trim_end_matches(" kB").parse().expect("a number")
-    }
-}
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
